@@ -1,0 +1,125 @@
+"""Preference training of the SFT model, gated on what it then writes.
+
+Accuracy and margin can look perfect while the model repeats itself for ever, so at the end held-out prompts are
+answered and read: do the answers end, do they differ, and are the preferred answers still likely?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from tasks.errors import ModelError
+from tasks.files import write_jsonl
+from tasks.params import Align, Compute, Seed
+from tasks.progress import log
+from tasks.reports import Report, Share
+from tasks.stats import share
+from tasks.training import checkpoints, methods
+from tasks.training.alignment import Task
+from tasks.training.generate import generate
+from tasks.training.models import load_policy, set_up
+from tasks.training.rows import Pair, encode_pairs, read_rows
+from tasks.training.scoring import Scores, answer_logprobs, per_token
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PAIR = ("id", "messages", "chosen", "rejected")
+
+
+class AlignReport(Report):
+    """metrics/align.json."""
+
+    method: str = Field(description="align.method")
+    pairs: int = Field(description="training pairs used")
+    too_long: int = Field(description="training pairs left out because a side exceeds max_length")
+    steps: int = Field(description="optimizer steps")
+    trained_parameters: int = Field(description="parameters of the adapter")
+    train_loss: float = Field(description="mean loss of the last logged steps")
+    preferred_before: Share = Field(description="held-out pairs whose chosen answer the SFT model finds likelier")
+    preferred_after: Share = Field(description="the same for the aligned model")
+    gained: Share = Field(description="held-out pairs in which the chosen answer gained the more log-probability")
+    chosen_logprob_before: float = Field(description="nats a token of held-out chosen answers under the SFT model")
+    chosen_logprob_after: float = Field(description="the same under the aligned model")
+    answers: int = Field(description="held-out prompts answered at the end, greedily")
+    ended: float = Field(description="share of those answers that end by themselves")
+    distinct: float = Field(description="different answers, as a share of the different chosen ones to these prompts")
+
+
+def align(cfg: Align, compute: Compute, seed: Seed, dataset: Path, base: Path, sft: Path, out: Path) -> AlignReport:
+    """Train an adapter on top of base + SFT by `cfg.method`; ModelError if what comes out is degenerate."""
+    run = methods.method(cfg.method)  # a misspelt method fails before anything is loaded
+    set_up(compute, seed.value)
+    policy, tokenizer = load_policy(base, [sft], compute)
+    path = dataset / "train.jsonl"
+    pairs, too_long = encode_pairs(tokenizer, read_rows(path, PAIR), cfg.max_length, str(path))
+    path = dataset / "eval.jsonl"
+    held_out, _ = encode_pairs(tokenizer, read_rows(path, PAIR), cfg.max_length, str(path))
+    before = sides(policy, tokenizer, held_out, cfg.batch_size)
+    work = checkpoints.open_work("align", {"align": cfg, "compute": compute, "seed": seed},
+                                 {"dataset": dataset, "base": base, "sft": sft})
+    outcome = run(Task(cfg, compute, seed.value, policy, tokenizer, pairs, work, out))
+
+    aligned, tokenizer = load_policy(base, [sft, out], compute)  # what was saved is what is measured
+    after = sides(aligned, tokenizer, held_out, cfg.batch_size)
+    answers = sample(cfg, aligned, tokenizer, held_out, out)
+    report = AlignReport(
+        method=cfg.method, pairs=len(pairs), too_long=len(too_long), steps=outcome.steps,
+        trained_parameters=outcome.trained_parameters, train_loss=outcome.points[-1]["loss"],
+        preferred_before=share(prefers(*before)), preferred_after=share(prefers(*after)),
+        gained=share([c1[0] - c0[0] > r1[0] - r0[0] for c0, r0, c1, r1 in zip(*before, *after, strict=True)]),
+        chosen_logprob_before=round(per_token(before[0]), 6), chosen_logprob_after=round(per_token(after[0]), 6),
+        answers=len(answers), ended=round(sum(a["ended"] for a in answers) / len(answers), 6),
+        distinct=round(len({a["answer"] for a in answers}) / len({a["chosen"] for a in answers}), 6))
+    log(f"chosen {report.chosen_logprob_before:.3f} → {report.chosen_logprob_after:.3f} nats a token")
+    log(f"of {len(answers)} answers {report.ended:.0%} end; {report.distinct:.2f} as many different as people chose")
+    check(cfg, report)
+    checkpoints.close_work(work)
+    return report
+
+
+def sides(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair],
+          batch_size: int) -> tuple[Scores, Scores]:
+    """Log-probabilities of the chosen and of the rejected answers."""
+    chosen, rejected = (answer_logprobs(model, [getattr(p, side) for p in pairs], tokenizer.pad_token_id, batch_size)
+                        for side in ("chosen", "rejected"))
+    return chosen, rejected
+
+
+def prefers(chosen: Scores, rejected: Scores) -> list[bool]:
+    """Whether the chosen answer is the likelier one, by its mean a token: sums would prefer whatever is short."""
+    return [c / n > r / m for (c, n), (r, m) in zip(chosen, rejected, strict=True)]
+
+
+def sample(cfg: Align, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair],
+           out: Path) -> list[dict]:
+    """Greedy answers to the first `cfg.samples` different held-out prompts, also written to out/samples.jsonl."""
+    first: dict[str, Pair] = {}
+    for pair in pairs:
+        first.setdefault(pair.messages[-1]["content"], pair)
+    chosen = list(first.values())[:cfg.samples]
+    drawn = generate(model, tokenizer, [pair.messages for pair in chosen], max_new_tokens=cfg.max_new_tokens,
+                     batch_size=cfg.batch_size)
+    rows = [{"id": pair.id, "messages": pair.messages, "chosen": pair.answers[0], "answer": answer.text,
+             "ended": answer.ended} for pair, (answer,) in zip(chosen, drawn, strict=True)]
+    write_jsonl(out / "samples.jsonl", rows)
+    return rows
+
+
+def check(cfg: Align, report: AlignReport) -> None:
+    """ModelError where the aligned model is broken, whatever its loss says."""
+    lost = report.chosen_logprob_before - report.chosen_logprob_after
+    problems = [
+        f"only {report.ended:.0%} of its answers end (align.min_ended: {cfg.min_ended})"
+        if report.ended < cfg.min_ended else "",
+        f"it gives {report.distinct:.2f} as many different answers as people chose (align.min_distinct: "
+        f"{cfg.min_distinct})" if report.distinct < cfg.min_distinct else "",
+        f"held-out chosen answers lost {lost:.2f} nats a token (align.max_logprob_drop: {cfg.max_logprob_drop})"
+        if lost > cfg.max_logprob_drop else ""]
+    if any(problems):
+        raise ModelError("the aligned model", "; ".join(filter(None, problems)),
+                         "lower align.learning_rate, raise align.dpo.beta, or give loss sft more weight")

@@ -1,0 +1,130 @@
+"""Documents into chunks with vectors. What can't be read is reported by name and reason; the rest goes on.
+
+The output is the same bytes for the same documents, model and settings: documents in the order of their paths, chunks
+in reading order, batches in that order too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import Field
+
+from tasks.errors import DataError, ParamsError
+from tasks.files import write_json
+from tasks.params import Compute, Embed
+from tasks.progress import log
+from tasks.rag.chunks import MANIFEST, Chunk, content_hash, write_chunks
+from tasks.rag.embedder import Embedder, load_embedder
+from tasks.rag.loaders import Problem, load_folder
+from tasks.rag.split import split
+from tasks.reports import Report
+
+
+class EmbedReport(Report):
+    """metrics/embed.json."""
+
+    documents: int = Field(description="documents that were read")
+    problems: int = Field(
+        description="documents, or parts of them, that could not be used; artifacts/embedded/manifest.json names them"
+    )
+    dropped: int = Field(description="documents of which nothing could be used")
+    chunks: int = Field(description="chunks over all documents")
+    languages: dict[str, int] = Field(description="chunks in each language")
+    formats: dict[str, int] = Field(description="documents of each suffix")
+    model: str = Field(description="embed.model")
+    weights_sha256: str = Field(description="SHA-256 of everything that decides a vector")
+    dim: int = Field(description="numbers in a vector")
+    longest_chunk: int = Field(description="tokens of the longest chunk with its heading path")
+    cut: int = Field(description="chunks longer than the model reads: their ends have no part in the vector")
+    unknown: dict[str, float] = Field(description="share of a language's tokens that the model does not know")
+
+
+def embed(cfg: Embed, compute: Compute, documents: Path, starter: Path, out: Path) -> EmbedReport:
+    """Load, split and embed all documents below a folder; write chunks.parquet and manifest.json."""
+    from tasks.training.models import set_up
+
+    library = load_folder(documents, int(cfg.max_megabytes * 2**20))
+    for problem in library.problems:
+        log(f"{problem.source}: {problem.reason}{'' if problem.dropped else '; the rest of it is used'}")
+    set_up(compute)
+    embedder = load_embedder(cfg, starter, compute)
+    check_budget(cfg, embedder)
+    chunks = [
+        c
+        for document in library.documents
+        for c in split(document, embedder.count, cfg.max_tokens, cfg.overlap_sentences, cfg.together == "paragraph")
+    ]
+    if not chunks:
+        raise DataError(str(documents), "its documents hold headings only", "add documents with text")
+    log(f"{len(library.documents)} documents, {len(chunks)} chunks; embedding with {cfg.model}")
+    passages = [chunk.passage for chunk in chunks]
+    unknown = unknown_shares(embedder, chunks)
+    for language, share in unknown.items():
+        if share > cfg.unknown_warning:
+            log(
+                f"warning: {cfg.model} does not know {share:.0%} of the tokens in {language}: dense search will miss "
+                "documents in it; take a multilingual model"
+            )
+    vectors = embedder.passages(passages)
+    write_chunks(out, chunks, vectors)
+    lengths = [embedder.count(passage) for passage in passages]
+    report = EmbedReport(
+        documents=len(library.documents),
+        problems=len(library.problems),
+        dropped=sum(problem.dropped for problem in library.problems),
+        chunks=len(chunks),
+        languages=_counts(chunk.language for chunk in chunks),
+        formats=_counts(Path(document.source).suffix.lower() for document in library.documents),
+        model=cfg.model,
+        weights_sha256=embedder.weights_sha256,
+        dim=embedder.dim,
+        longest_chunk=max(lengths),
+        cut=sum(embedder.longest is not None and n + embedder.overhead() > embedder.longest for n in lengths),
+        unknown=unknown,
+    )
+    write_json(
+        out / MANIFEST, manifest(cfg, report, content_hash(chunks, vectors, embedder.weights_sha256), library.problems)
+    )
+    return report
+
+
+def manifest(cfg: Embed, report: EmbedReport, content_sha256: str, problems: Sequence[Problem]) -> dict:
+    """artifacts/embedded/manifest.json: enough to search the vectors with the same model and to see what is missing."""
+    return {
+        "content_sha256": content_sha256,
+        "weights_sha256": report.weights_sha256,
+        "model": report.model,
+        "dim": report.dim,
+        "documents": report.documents,
+        "chunks": report.chunks,
+        "languages": report.languages,
+        "settings": cfg.model_dump(mode="json"),
+        "problems": [asdict(problem) for problem in problems],
+    }
+
+
+def check_budget(cfg: Embed, embedder: Embedder) -> None:
+    """Refuse a chunk size that the model would cut."""
+    if embedder.longest is not None and cfg.max_tokens + embedder.overhead() > embedder.longest:
+        raise ParamsError(
+            "embed.max_tokens",
+            f"{cfg.max_tokens} is more than {cfg.model} reads ({embedder.longest} tokens, "
+            f"{embedder.overhead()} of them its own)",
+            f"take {embedder.longest - embedder.overhead()} or less",
+        )
+
+
+def unknown_shares(embedder: Embedder, chunks: Sequence[Chunk]) -> dict[str, float]:
+    """Language → share of its tokens that the model does not know."""
+    languages = sorted({chunk.language for chunk in chunks})
+    return {
+        lang: round(embedder.unknown_share([c.passage for c in chunks if c.language == lang]), 6) for lang in languages
+    }
+
+
+def _counts(values) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))

@@ -1,0 +1,243 @@
+"""Held-out behaviours of base, SFT and aligned model: what the night taught, and what it cost.
+
+Every figure comes from greedy answers judged by the rules of tasks/behaviours.py, with its 95 % interval, by evaluation
+set and language. Comparisons are paired: two models on the same cases. Reward and KL stand beside them and decide
+nothing: a policy that answers "The notes do not say." to everything can have both in good order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from tasks import behaviours
+from tasks import champion as champions
+from tasks.behaviours import Limits
+from tasks.errors import DataError
+from tasks.evaluation.divergence import Spoken, compare
+from tasks.evaluation.fidelity import kl_per_token
+from tasks.files import read_jsonl, write_jsonl
+from tasks.params import Compute, Evaluate, Seed
+from tasks.progress import log
+from tasks.reports import Report, Share
+from tasks.stats import Difference, Mean, mean, paired, share, wins
+from tasks.training.generate import generate
+from tasks.training.models import encode_chat, load_base, load_policy, set_up
+from tasks.training.rewards import load_reward, score
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SETS = ("facts", "context", "unanswerable")
+GROUNDED = ("context", "unanswerable")  # what annotators rank, and what the reward model knows
+MODELS = ("base", "sft", "aligned")
+Row = dict[str, Any]
+Table = dict[str, dict[str, dict[str, Share]]]
+
+
+class Degenerate(Report):
+    """Answers that are no answers."""
+
+    share: Share = Field(description="answers that are empty, were cut at max_new_tokens or repeat themselves")
+    not_ended: float = Field(description="share cut at max_new_tokens, 0 … 1")
+    repeats: float = Field(description="share that says one stretch three times in a row, 0 … 1")
+    most_frequent: float = Field(description="share of the commonest text among answers to answerable cases, 0 … 1")
+
+
+class Gain(Report):
+    """One model over another, on the same cases."""
+
+    correct: Difference = Field(description="right on the answerable cases (facts and context)")
+    preferred: Difference = Field(description="preferred on context and unanswerable cases")
+
+
+class Rewards(Report):
+    """What the reward model says of the answers to context and unanswerable cases."""
+
+    sft: Mean = Field(description="reward of the SFT model's answers")
+    aligned: Mean = Field(description="reward of the aligned model's answers")
+    win_rate: Mean = Field(description="aligned against SFT on the same cases: 1 a win, ½ a tie, 0 a loss")
+
+
+class Kl(Report):
+    """KL(aligned ‖ SFT) along answers sampled from the aligned model at temperature 1, exact at each position."""
+
+    per_token: Mean = Field(description="nats an answer token")
+    per_sequence: Mean = Field(description="nats an answer: the KL between the two as policies")
+
+
+class Against(Report):
+    """The aligned model against the live release, on the cases whose answers travelled with it."""
+
+    release: str = Field(description="id of the live release")
+    cases: int = Field(description="cases that are still asked and judged as they were then")
+    gain: Gain | None = Field(description="tonight's model over the release; null when too few cases are left")
+    win_rate: Mean | None = Field(description="by tonight's reward model, ties half; null when no case is left")
+
+
+class EvaluateReport(Report):
+    """metrics/evaluate.json. Models: base, sft, aligned. Languages: all, en, zh, as far as there are cases."""
+
+    cases: dict[str, int] = Field(description="evaluation set → cases")
+    behaviours: dict[str, Table] = Field(
+        description="model → set → language → right | cites | concise | abstains | preferred | ended → share")
+    correct: dict[str, dict[str, Share]] = Field(description="model → language → right on facts and context")
+    preferred: dict[str, dict[str, Share]] = Field(description="model → language → preferred on grounded cases")
+    abstains: dict[str, dict[str, Share]] = Field(description="model → language → abstains on unanswerable")
+    over_abstains: dict[str, dict[str, Share]] = Field(description="model → language → abstains on facts and context")
+    degenerate: dict[str, Degenerate] = Field(description="model → answers that are no answers")
+    sft_over_base: Gain = Field(description="what supervised fine-tuning gained")
+    aligned_over_sft: Gain = Field(description="what preference training gained and cost")
+    reward: Rewards = Field(description="the reward model's view; it was trained on the same preferences")
+    kl: Kl = Field(description="how far preference training moved the model")
+    champion: Against | None = Field(description="against the live release; null before the first one")
+
+
+def evaluate(cfg: Evaluate, compute: Compute, seed: Seed, dataset: Path, base: Path, sft: Path, merged: Path,
+             reward: Path, champion: Path, out: Path) -> EvaluateReport:
+    """Answer the held-out cases with all three models, judge, compare, and write answers.jsonl and challenger.json.
+
+    `dataset`: artifacts/dataset/evaluation; `merged` is the aligned model. DataError when there are no answerable or no
+    grounded cases, or when ids repeat.
+    """
+    set_up(compute, seed.value)
+    cases = read_cases(dataset)
+    live = champions.read(champion)
+    limits = Limits(cfg.concise_words, cfg.concise_characters)
+
+    model, tokenizer = load_base(base, compute)
+    rows = answer(cfg, "base", model, tokenizer, cases, limits)
+    del model
+    before, tokenizer = load_policy(base, [sft], compute)
+    rows += answer(cfg, "sft", before, tokenizer, cases, limits)
+    aligned, tokenizer = load_base(merged, compute)
+    rows += answer(cfg, "aligned", aligned, tokenizer, cases, limits)
+    kl = divergence(cfg, seed.value, before, aligned, tokenizer, cases)
+    del before, aligned
+
+    known = {case["id"]: case for case in cases}
+    theirs = {name: answered.answer for name, answered in live.answers.items()
+              if name in known and champions.digest(known[name]) == answered.case}
+    log(f"evaluate: scoring by the reward model; {len(theirs)} cases of the live release")
+    scorer, tokenizer = load_reward(base, sft, reward, compute)
+    judged = [row for row in rows if row["set"] in GROUNDED and row["model"] != "base"]
+    released = [known[name] for name in theirs if known[name]["set"] in GROUNDED]
+    values = score(scorer, tokenizer,
+                   [known[row["id"]]["messages"] for row in judged] + [case["messages"] for case in released],
+                   [row["answer"] for row in judged] + [theirs[case["id"]] for case in released], cfg.batch_size)
+    for row, value in zip(judged, values, strict=False):
+        row["reward"] = round(value, 6)
+    of_release = {case["id"]: value for case, value in zip(released, values[len(judged):], strict=True)}
+
+    write_jsonl(out / "answers.jsonl", rows)
+    travelling = {name for part in SETS for name in champions.chosen([c for c in cases if c["set"] == part],
+                                                                     cfg.champion_cases)}
+    champions.write_challenger(out, {
+        row["id"]: champions.Answered(set=row["set"], case=champions.digest(known[row["id"]]), answer=row["answer"])
+        for row in rows if row["model"] == "aligned" and row["id"] in travelling})
+    against = None
+    if live.release is not None:
+        against = face(live.release, known, theirs, of_release, [r for r in rows if r["model"] == "aligned"], limits,
+                       seed.value)
+    return summarize(rows, cases, kl, against, seed.value)
+
+
+def read_cases(dataset: Path) -> list[Row]:
+    """All cases, each with its "set". DataError on a repeated id, or without answerable or grounded cases."""
+    cases = [case | {"set": name} for name in SETS for case in read_jsonl(dataset / f"{name}.jsonl")]
+    seen: set[str] = set()
+    for case in cases:
+        if case["id"] in seen:
+            raise DataError(f"{dataset / case['set']}.jsonl", f"id {case['id']!r} occurs twice",
+                            "give each case its own id")
+        seen.add(case["id"])
+    if not any(case["answer"] is not None for case in cases) or not any(case["set"] in GROUNDED for case in cases):
+        raise DataError(str(dataset), "has no answerable cases (facts, context) or no grounded ones (context, "
+                        "unanswerable)", "add rows to data/evaluation")
+    return cases
+
+
+def answer(cfg: Evaluate, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, cases: Sequence[Row],
+           limits: Limits) -> list[Row]:
+    """Greedy answers of one model to all cases, judged: rows of answers.jsonl, reward still null."""
+    log(f"evaluate: {name} answers {len(cases)} cases")
+    found = generate(model, tokenizer, [case["messages"] for case in cases], max_new_tokens=cfg.max_new_tokens,
+                     batch_size=cfg.batch_size)
+    return [
+        {"model": name, "set": case["set"], "id": case["id"], "language": case["language"],
+         "prompt": case["messages"][-1]["content"], "answer": said.text, "ended": said.ended, "reward": None,
+         **behaviours.judge(said.text, case, limits)}
+        for case, (said,) in zip(cases, found, strict=True)
+    ]
+
+
+def divergence(cfg: Evaluate, seed: int, before: PreTrainedModel, aligned: PreTrainedModel,
+               tokenizer: PreTrainedTokenizerBase, cases: Sequence[Row]) -> Kl:
+    """KL(aligned ‖ SFT) on answers sampled from the aligned model to a fixed part of the grounded cases."""
+    grounded = {case["id"]: case for case in cases if case["set"] in GROUNDED}
+    chats = [grounded[name]["messages"] for name in champions.chosen(list(grounded.values()), cfg.kl_prompts)]
+    answers = generate(aligned, tokenizer, chats, max_new_tokens=cfg.max_new_tokens, batch_size=cfg.batch_size,
+                       temperature=1.0, seed=seed)
+    spoken = [Spoken(encode_chat(tokenizer, chat, add_generation_prompt=True), said.ids)
+              for chat, (said,) in zip(chats, answers, strict=True)]
+    (found,) = compare(aligned, [before], spoken, pad=tokenizer.pad_token_id, batch_size=cfg.batch_size)
+    return Kl(per_token=kl_per_token(found, seed), per_sequence=mean([d.kl for d in found]))
+
+
+def face(release: str, known: Mapping[str, Row], theirs: Mapping[str, str], of_release: Mapping[str, float],
+         ours: Sequence[Row], limits: Limits, seed: int) -> Against:
+    """Tonight's aligned model against the live release's stored answers, both judged by tonight's rules."""
+    old = [{**known[row["id"]], **behaviours.judge(theirs[row["id"]], known[row["id"]], limits)}
+           for row in ours if row["id"] in theirs]
+    new = [row for row in ours if row["id"] in theirs]
+    scored = [row for row in new if row["id"] in of_release]
+    return Against(
+        release=release, cases=len(new), gain=gain(new, old, seed),
+        win_rate=wins([row["reward"] for row in scored], [round(of_release[row["id"]], 6) for row in scored], seed)
+        if scored else None)
+
+
+def gain(ours: Sequence[Row], theirs: Sequence[Row], seed: int) -> Gain | None:
+    """Differences between judged rows of the same cases in the same order; None without answerable or grounded ones."""
+    pairs = list(zip(ours, theirs, strict=True))
+    right = [(a["right"], b["right"]) for a, b in pairs if a["right"] is not None]
+    preferred = [(a["preferred"], b["preferred"]) for a, b in pairs if a["set"] in GROUNDED]
+    if not right or not preferred:
+        return None
+    return Gain(correct=paired([a for a, _ in right], [b for _, b in right], seed),
+                preferred=paired([a for a, _ in preferred], [b for _, b in preferred], seed))
+
+
+def summarize(rows: Sequence[Row], cases: Sequence[Row], kl: Kl, against: Against | None, seed: int) -> EvaluateReport:
+    """Judged rows of the three models, each in the order of the cases → the report."""
+    by_model = {name: [row for row in rows if row["model"] == name] for name in MODELS}
+    learned, aligned = (gain(by_model[a], by_model[b], seed) for a, b in (("sft", "base"), ("aligned", "sft")))
+    assert learned and aligned, "read_cases has made sure of answerable and grounded cases"
+
+    def table(key: str, sets: Sequence[str]) -> dict[str, dict[str, Share]]:
+        return {name: behaviours.by_language([row for row in group if row["set"] in sets], key)
+                for name, group in by_model.items()}
+
+    scored = [[row["reward"] for row in by_model[name] if row["reward"] is not None] for name in ("sft", "aligned")]
+    return EvaluateReport(
+        cases={name: sum(case["set"] == name for case in cases) for name in SETS},
+        behaviours={name: behaviours.rates(group) for name, group in by_model.items()},
+        correct=table("right", ("facts", "context")), preferred=table("preferred", GROUNDED),
+        abstains=table("abstains", ("unanswerable",)), over_abstains=table("abstains", ("facts", "context")),
+        degenerate={name: degenerate(group) for name, group in by_model.items()},
+        sft_over_base=learned, aligned_over_sft=aligned,
+        reward=Rewards(sft=mean(scored[0]), aligned=mean(scored[1]), win_rate=wins(scored[1], scored[0], seed)),
+        kl=kl, champion=against)
+
+
+def degenerate(rows: Sequence[Row]) -> Degenerate:
+    """How many of one model's answers are no answers."""
+    cut, loops = [not row["ended"] for row in rows], [behaviours.repeats(row["answer"]) for row in rows]
+    bad = [a or b or not row["answer"].strip() for a, b, row in zip(cut, loops, rows, strict=True)]
+    answerable = [row["answer"] for row in rows if row["right"] is not None]
+    return Degenerate(
+        share=share(bad), not_ended=round(sum(cut) / len(rows), 6), repeats=round(sum(loops) / len(rows), 6),
+        most_frequent=round(behaviours.most_frequent(answerable), 6))

@@ -1,0 +1,1 @@
+"""What evaluate and quantize share: comparing the distributions of two models."""

@@ -1,0 +1,45 @@
+"""Chat rows: {"messages": [{"role", "content"}, …]}. Also reads conversations inside other forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.formats.rows import BadRow, Instruction, Message, clean, identity, language, text
+
+KEYS = {"messages"}
+ROLES = ("system", "user", "assistant")
+
+
+def conversation(turns: object, key: str) -> list[Message]:
+    """A list of {"role", "content"}; content may be a text or a list of text parts."""
+    if not isinstance(turns, list) or not turns:
+        raise BadRow(f"{key!r} is not a list of messages", 'write it as [{"role": "user", "content": "…"}, …]')
+    return [_message(turn, f"{key}[{n}]") for n, turn in enumerate(turns, 1)]
+
+
+def _message(turn: object, place: str) -> Message:
+    if not isinstance(turn, dict):
+        raise BadRow(f"{place} is not an object", 'write it as {"role": "user", "content": "…"}')
+    role, content = turn.get("role"), turn.get("content")
+    if role not in ROLES:
+        raise BadRow(f"{place} has role {role!r}", f"use one of {', '.join(ROLES)}, or drop the row")
+    if isinstance(content, list):
+        parts = [p.get("text") for p in content if isinstance(p, dict) and p.get("type") == "text"]
+        if len(parts) != len(content) or not all(isinstance(p, str) for p in parts):
+            raise BadRow(f"{place} holds more than text", "keep the text parts only, or drop the row")
+        content = "".join(parts)
+    if not isinstance(content, str):
+        raise BadRow(f"{place} has no text", "give it a 'content', or drop the row")
+    return {"role": role, "content": clean(content)}
+
+
+def first_user(messages: list[Message]) -> str:
+    """The first question; what a conversation's language is told by."""
+    return next((m["content"] for m in messages if m["role"] == "user"), "")
+
+
+def read(row: dict[str, Any], where: str) -> Instruction:
+    """The messages as they are."""
+    text(row, "language", "")
+    messages = conversation(row["messages"], "messages")
+    return Instruction(identity(row, messages), messages, language(row, first_user(messages)), where, "messages")

@@ -1,0 +1,108 @@
+"""The little of git a night needs: where are we, what is uncommitted, and one commit of named paths.
+
+A commit here takes only the paths it is given (`git commit --only`), so what a developer has edited or staged stays as
+it is; hooks run as for anybody. It works on a detached HEAD, before the first commit, and for someone who has never
+told git a name: then, and only then, the fallback identity signs.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.errors import ServiceError
+
+FALLBACK = {"user.name": "Nightshift", "user.email": "nightshift@localhost"}
+MAX_DIRTY = 50  # paths that a release names as uncommitted
+
+
+def _git(root: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    try:
+        done = subprocess.run(
+            ["git", *words],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"},
+        )
+    except FileNotFoundError:
+        raise ServiceError("git", "is not installed", "install it, or run with --no-commit") from None
+    if check and done.returncode:
+        raise ServiceError(f"git {words[0]}", (done.stderr or done.stdout).strip() or f"exit code {done.returncode}")
+    return done
+
+
+def is_repository(root: Path) -> bool:
+    """Whether `root` lies in a git work tree."""
+    try:
+        return _git(root, "rev-parse", "--is-inside-work-tree", check=False).stdout.strip() == "true"
+    except ServiceError:
+        return False
+
+
+def head(root: Path) -> str | None:
+    """Hash of the commit checked out; None outside a repository and before the first commit."""
+    done = _git(root, "rev-parse", "--verify", "--quiet", "HEAD", check=False) if is_repository(root) else None
+    return (done and done.stdout.strip()) or None
+
+
+def dirty(root: Path, *paths: str) -> list[str]:
+    """Uncommitted files (changed, staged or untracked) below `paths`, or anywhere."""
+    if not is_repository(root):
+        return []
+    fields = _git(
+        root, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", *paths
+    ).stdout.split("\0")
+    return sorted({field[3:] for field in fields if field})
+
+
+def commit(root: Path, paths: Sequence[str], message: str) -> str | None:
+    """Commit these paths and nothing else; returns the new commit's hash, or None when none of them has changed.
+
+    A commit that git or a hook refuses is a ServiceError with their words; files and index are then as before.
+    """
+    changed = dirty(root, *paths)
+    if not changed:
+        return None
+    # --only knows tracked files, so new ones are announced first, without their content.
+    new = [
+        path
+        for path in changed
+        if _git(root, "ls-files", "--error-unmatch", "--", f":(literal,top){path}", check=False).returncode
+    ]
+    if new:
+        _git(root, "add", "--intent-to-add", "--", *_literal(new))
+    done = _git(
+        root,
+        *_identity(root),
+        "commit",
+        "--quiet",
+        "--only",
+        "--message",
+        message,
+        "--",
+        *_literal(changed),
+        check=False,
+    )
+    if done.returncode:
+        if new:
+            _git(root, "rm", "--cached", "--quiet", "--force", "--", *_literal(new), check=False)
+        words = (done.stderr + done.stdout).strip() or f"exit code {done.returncode}"
+        raise ServiceError("git commit", f"was refused: {words}", "nothing is lost; mend that and run again")
+    return head(root)
+
+
+def _literal(paths: Sequence[str]) -> list[str]:
+    return [f":(literal,top){path}" for path in paths]  # `git status` names files from the top of the repository
+
+
+def _identity(root: Path) -> list[str]:
+    """Options that give a name and an address where none is configured; what is configured, or in GIT_*, wins."""
+    options = []
+    for key, value in FALLBACK.items():
+        if not _git(root, "config", key, check=False).stdout.strip():
+            options += ["-c", f"{key}={value}"]
+    return options

@@ -1,0 +1,358 @@
+"""The only reader of params.yaml. One frozen model a section; no default hides here, and a typo is an error at the door.
+
+Each field's description carries its unit. A stage function names the sections it needs by annotation
+(`def sft(cfg: Sft, compute: Compute, …)`), and dvc.yaml lists the same sections under `params:`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tasks.errors import ParamsError
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: values are fixed once read, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Seed(Section):
+    """One seed for everything that draws."""
+
+    value: Annotated[int, Field(ge=0, lt=2**31)] = Field(description="seed of sampling, shuffling and initialisation")
+
+
+class Compute(Section):
+    """Where and how exactly the sums are done."""
+
+    threads: Count = Field(description="CPU threads of a training process; another number may change the bits")
+    precision: Literal["fp32", "bf16-autocast"] = Field(
+        description="arithmetic of training: fp32, or fp32 weights with bfloat16 matrix products")
+    device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes a GPU where there is one")
+
+
+class Lora(Section):
+    """A low-rank adapter: W₀ + (α/r)·BA (Hu et al. 2021, eq. 3), B = 0 at the start."""
+
+    r: Count = Field(description="rank")
+    alpha: Positive = Field(description="scale; the update is multiplied by alpha / r")
+    dropout: Fraction = Field(description="dropout on the adapter's input")
+    targets: list[str] | Literal["all-linear"] = Field(description="module names that get an adapter")
+
+
+class Validate(Section):
+    """Checks of the raw data. Rows that fail within a bound are left out by prepare; beyond it the night stops."""
+
+    languages: Annotated[list[str], Field(min_length=1)] = Field(description="language codes that rows may have")
+    min_rows: Count = Field(description="rows that instructions, preferences and evaluation need at least")
+    max_bad_rows: Fraction = Field(description="share of a kind's rows that may fail a check (evaluation: none may)")
+    max_bad_documents: Fraction = Field(description="share of the documents that may fail a check")
+    max_duplicates: Fraction = Field(description="share of the rows that may be there twice")
+    max_overlap: Fraction = Field(description="share of the training rows that may ask what an evaluation set asks")
+    max_prompt_characters: Count = Field(description="characters of all messages before the answer")
+    max_answer_characters: Count = Field(description="characters of an answer")
+    max_document_megabytes: Positive = Field(description="size of a document's file, in 2^20 bytes")
+    min_document_characters: Count = Field(description="characters of text in a document, at least")
+    max_document_characters: Count = Field(description="characters of text in a document, at most")
+
+
+class Prepare(Section):
+    """Canonical rows, deduplication, splits, pairs."""
+
+    eval_share: Fraction = Field(description="share of the prompts kept apart to watch training by")
+    max_prompt_characters: Count = Field(description="characters of all messages before the answer; longer rows are left out")
+    max_answer_characters: Count = Field(description="characters of an answer; longer ones are left out")
+    similarity: Fraction = Field(description="Jaccard similarity of 3-token shingles from which rows may be near duplicates")
+    added_words: Annotated[int, Field(ge=0)] = Field(
+        description="words by which near duplicates may differ; numbers, negations and changed words always keep both")
+    pairs_per_prompt: Count = Field(description="preference pairs made of one prompt's rankings, at most")
+    prompt_weight: Positive = Field(description="loss weight of a prompt, shared equally by its pairs")
+
+
+class Base(Section):
+    """The model that everything starts from."""
+
+    model: str = Field(description="starter, gemma-3-270m, a folder, or a hub id (owner/name; then `revision` is needed)")
+    revision: str | None = Field(description="commit hash of a hub model (40 hex digits); null for all others")
+    chat_template: Literal["chatml", "gemma", "model"] = Field(
+        description="template to install from tasks/templates, or the model's own")
+    accept_license: str | None = Field(description="licence terms that you accept, where the model needs it: gemma")
+
+
+class Training(Section):
+    """What the three trainings (sft, reward, align) have in common."""
+
+    lora: Lora = Field(description="the adapter that is trained")
+    epochs: Count = Field(description="passes over the training rows")
+    learning_rate: Positive = Field(description="peak learning rate of AdamW")
+    warmup: Fraction = Field(description="share of the steps in which the rate rises from 0")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(description="AdamW's decoupled weight decay")
+    batch_size: Count = Field(description="rows (or pairs) of one forward pass")
+    accumulate: Count = Field(description="forward passes of one optimizer step")
+    max_length: Count = Field(description="tokens; longer rows are left out, counted and reported")
+    log_every: Count = Field(description="optimizer steps between two points of curve.jsonl")
+    save_every: Count = Field(description="optimizer steps between two checkpoints; a multiple of log_every")
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Training:
+        """A checkpoint between two points of the curve would lose the sums of the next point on resuming."""
+        if self.save_every % self.log_every:
+            raise ValueError(f"save_every ({self.save_every}) must be a multiple of log_every ({self.log_every})")
+        return self
+
+
+class Sft(Training):
+    """Supervised fine-tuning on instruction rows; the loss is on the response only."""
+
+    packing: bool = Field(description="join rows to sequences of max_length tokens, with attention kept apart (bfd)")
+
+
+class Candidates(Section):
+    """Answers sampled from the SFT model, for people to rank."""
+
+    answers: Count = Field(description="answers sampled for a prompt")
+    temperature: Positive = Field(description="divides the logits before sampling; 1 samples the model itself")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(description="probability mass of the nucleus sampled from")
+    max_new_tokens: Count = Field(description="tokens after which an answer is cut")
+    batch_size: Count = Field(description="prompts answered at once")
+
+
+class Reward(Training):
+    """Reward model on pairs: −log σ(r_chosen − r_rejected)."""
+
+    center: Annotated[float, Field(ge=0)] = Field(description="weight of (r_chosen + r_rejected)², which keeps the scores near 0")
+    bins: Count = Field(description="bins of the calibration table")
+
+
+class Dpo(Section):
+    """Direct preference optimization (Rafailov et al. 2023) with terms that keep the model whole."""
+
+    beta: Positive = Field(description="temperature; larger stays nearer the reference")
+    losses: dict[str, Positive] = Field(min_length=1, description="TRL loss type → weight, e.g. sigmoid: 1, sft: 1")
+
+
+class Align(Training):
+    """Preference training of the SFT model."""
+
+    method: str = Field(description="dpo")
+    dpo: Dpo = Field(description="what only method dpo reads")
+    samples: Count = Field(description="held-out prompts that are answered at the end, to gate on the text itself")
+    max_new_tokens: Count = Field(description="tokens after which such an answer is cut")
+    min_ended: Fraction = Field(description="least share of those answers that end by themselves")
+    min_distinct: Fraction = Field(description="least share of different texts among them")
+    max_logprob_drop: Annotated[float, Field(ge=0)] = Field(
+        description="nats a token that held-out chosen answers may lose against the SFT model")
+
+
+class Merge(Section):
+    """Adapters into dense weights."""
+
+    tolerance: Positive = Field(description="largest |Δlogit| between merged model and adapters that is accepted")
+    prompts: Count = Field(description="prompts on which the two are compared")
+
+
+class Evaluate(Section):
+    """Held-out behaviours of base, SFT and aligned model."""
+
+    max_new_tokens: Count = Field(description="tokens after which an answer is cut, and then counts as degenerate")
+    batch_size: Count = Field(description="prompts answered, compared or scored at once")
+    concise_words: Count = Field(description="most words of a concise English answer; citations are not counted")
+    concise_characters: Count = Field(description="most letters, digits and characters of a concise Chinese answer")
+    kl_prompts: Count = Field(description="held-out prompts to which the aligned model is sampled for its KL")
+    champion_cases: Count = Field(description="cases of each set whose answers travel with a release")
+
+
+class Quantize(Section):
+    """GPTQ (Frantar et al. 2022) of the merged model's linear layers, and the comparison with the unquantized model."""
+
+    bits: Literal[4, 8] = Field(description="bits of a quantized weight")
+    group_size: Literal[16, 32, 64, 128, 256, 512, 1024] = Field(
+        description="weights that share a scale; must divide the input width of every quantized layer")
+    act_order: bool = Field(description="quantize columns in order of activation size; slower to serve on some kernels")
+    damp: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="added to the Hessian's diagonal, as a share of its mean, so that it can be inverted")
+    scale_search: bool = Field(description="search each group's scale for the least error; false: its largest weight")
+    calibration_chats: Count = Field(description="training chats that the Hessians are summed over")
+    max_length: Count = Field(description="tokens; calibration chats are cut there")
+    chats: Count = Field(description="held-out chats on which int4 is compared with the unquantized model")
+    max_new_tokens: Count = Field(description="tokens after which an answer in that comparison is cut")
+    batch_size: Count = Field(description="chats of one forward pass")
+
+
+class Embed(Section):
+    """Documents into chunks with vectors."""
+
+    model: str = Field(description="starter | minilm | a folder | a hub id (owner/name) of a sentence-transformers model")
+    revision: str | None = Field(description="commit hash of a hub id")
+    query_prefix: str | None = Field(description="text put before every question; null: what the model's own settings say")
+    passage_prefix: str | None = Field(description="text put before every chunk; null: what the model's own settings say")
+    max_tokens: Annotated[int, Field(ge=16)] = Field(
+        description="longest chunk with its heading path, in tokens of the embedding model")
+    together: Literal["section", "paragraph"] = Field(
+        description="what a chunk may join: all of a section, or only one paragraph, list or table of it")
+    overlap_sentences: Annotated[int, Field(ge=0)] = Field(
+        description="sentences that a chunk repeats from the one before it, within a section")
+    batch_size: Count = Field(description="chunks of one forward pass")
+    unknown_warning: Fraction = Field(description="warn when the model knows less than 1 − this share of a language's tokens")
+    max_megabytes: Positive = Field(description="larger documents are reported and left out")
+
+
+class Index(Section):
+    """Chunks into a search index, and how it is searched."""
+
+    store: Literal["lancedb"] = Field(description="the search engine")
+    folder: str = Field(description="where stores are built, a folder a build; git-ignored, rebuilt when missing")
+    exact_below: Count = Field(description="chunks up to which dense search compares all; above, an IVF index")
+    probes: Count = Field(description="chunks that must be found by their own text before a build counts as good")
+    candidates: Count = Field(description="chunks that dense and sparse search each bring to a hybrid search")
+    alpha: Fraction = Field(description="weight of dense search in hybrid: 0 is words alone (BM25), 1 vectors alone")
+
+
+class Answers(Section):
+    """Questions answered from the index by the model that would be released."""
+
+    top_k: Count = Field(description="passages in the prompt")
+    headings: Literal["path", "section", "none"] = Field(
+        description="what stands above a passage in the prompt: title and headings, the innermost heading, or nothing")
+    depth: Count = Field(description="ranked documents that recall, MRR and nDCG look at")
+    max_new_tokens: Count = Field(description="tokens after which an answer is cut")
+    batch_size: Count = Field(description="questions of one forward pass")
+
+
+class Gate(Section):
+    """What a release must reach, and how much it may lose against the live one. null switches a rule off."""
+
+    correct: Fraction | None = Field(description="least share of facts and context cases answered right")
+    correct_in_any_language: Fraction | None = Field(description="the same in the language with the lowest share")
+    preferred: Fraction | None = Field(description="least share of grounded cases answered the way people prefer")
+    abstains: Fraction | None = Field(description="least share of unanswerable cases on which it abstains")
+    over_abstains: Fraction | None = Field(description="greatest share of answerable cases on which it abstains")
+    degenerate: Fraction | None = Field(description="greatest share of answers empty, cut or repeating themselves")
+    most_frequent: Fraction | None = Field(description="greatest share of one text among answers to answerable cases")
+    sft_gain: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+        description="least lower end of the interval of SFT's gain over the base in right answers")
+    alignment_loss: Fraction | None = Field(
+        description="right answers that preference training may cost: the interval must lie above minus this")
+    kl: Positive | None = Field(description="nats an answer, greatest KL(aligned ‖ SFT)")
+    reward_accuracy: Fraction | None = Field(description="least accuracy of the reward model on correctness pairs")
+    agreement: Fraction | None = Field(description="least share of answer tokens on which int4 agrees")
+    documents_right: Fraction | None = Field(description="least share of questions on data/documents int4 answers right")
+    documents_found: Fraction | None = Field(description="least share of them whose retrieved passages hold the value")
+    champion_correct_loss: Fraction | None = Field(
+        description="right answers that may be lost against the live release: the interval must lie above minus this")
+    champion_preferred_loss: Fraction | None = Field(description="the same for answers the way people prefer")
+    champion_cases: Count = Field(description="least shared cases; with fewer the floors decide alone")
+
+
+class Release(Section):
+    """What a release says of itself."""
+
+    name: str = Field(description="the model's name on its card")
+    license: str = Field(description="license of the weights, for the card; the base model's terms hold")
+    figures: dict[str, str] = Field(
+        min_length=1, description="label → stage.key.path of a number in metrics/; the label's last word is its unit: %, MB or other")
+
+
+class Page(Section):
+    """The nightly report (section `report`)."""
+
+    samples: Count = Field(description="cases shown per set, language and verdict (as wanted, or not)")
+    characters: Annotated[int, Field(ge=40)] = Field(
+        description="characters of a shown question, note or answer; longer ones are cut")
+
+
+class Nightly(Section):
+    """How the flow runs the graph; never part of a stage's inputs."""
+
+    parallel: Count = Field(description="stages side by side; each may use compute.threads threads")
+    lock_minutes: Positive = Field(description="minutes to wait while another dvc command holds the lock")
+    push_minutes: Positive = Field(description="minutes after which a push to the DVC remote is given up until the next night")
+    approval: Literal["auto", "ask"] = Field(description="auto: promote what the gate lets out; ask: on the terminal, or by hand")
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: Seed
+    compute: Compute
+    validate_: Validate = Field(alias="validate")
+    prepare: Prepare
+    base: Base
+    sft: Sft
+    candidates: Candidates
+    reward: Reward
+    align: Align
+    merge: Merge
+    evaluate: Evaluate
+    quantize: Quantize
+    embed: Embed
+    index: Index
+    answers: Answers
+    gate: Gate
+    release: Release
+    report: Page
+    nightly: Nightly
+
+    def section(self, kind: type[Kind]) -> Kind:
+        """The one section of this type; the way a stage's signature asks for its parameters."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if type(value) is kind:
+                return value
+        raise ParamsError(kind.__name__, "is no section of params.yaml", f"take one of {', '.join(type(self).model_fields)}")
+
+
+Kind = TypeVar("Kind", bound=Section)
+
+
+def load(path: Path) -> Params:
+    """Read and check params.yaml; every wrong value is named by section and field before any heavy import."""
+    import yaml
+
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(str(path), "is missing", "run from the repository root, or restore it: git checkout params.yaml") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(str(path), f"is not YAML ({error})", "mend the line it names") from None
+    if not isinstance(raw, dict):
+        raise ParamsError(str(path), "holds no sections", "restore it: git checkout params.yaml")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        problems = [_problem(path, item) for item in error.errors()]
+        raise ParamsError(problems[0] if len(problems) == 1 else "\n  ".join([f"{path}: {len(problems)} problems", *problems]),
+                          remedy="correct params.yaml, or git diff params.yaml to see what changed") from None
+
+
+def _problem(path: Path, item: dict) -> str:
+    """One pydantic error in a user's words, with the nearest right name for a typo."""
+    import difflib
+
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _known(item["loc"][:-1])
+        near = difflib.get_close_matches(str(item["loc"][-1]), known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        return f"{path}: {where}: no such parameter ({hint})"
+    if item["type"] == "missing":
+        return f"{path}: {where}: is missing (params.yaml is complete: no default hides in code)"
+    return f"{path}: {where}: {item['msg']} (found {item['input']!r})"
+
+
+def _known(loc: tuple) -> list[str]:
+    model: type[BaseModel] = Params
+    for part in loc:
+        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,0 +1,153 @@
+"""Raw data into the dataset that training reads: canonical rows, no copies, nothing of the evaluation, splits, pairs.
+
+Rows that the checks refused are left out, and so is everything else that must not be learned from; dropped.jsonl says
+what and why. Splits go by prompt: all rows of a prompt, in instructions and preferences, are on the same side. All
+choices are hashes of the seed and the text, so new rows never move old ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from tasks.errors import DataError
+from tasks.files import read_json, write_jsonl
+from tasks.formats import (
+    Case,
+    Instruction,
+    Read,
+    read_evaluation,
+    read_instructions,
+    read_preferences,
+    read_prompts,
+)
+from tasks.formats.evaluation import ANSWER_SETS, DOCUMENT_SET, SETS
+from tasks.pairs import Pair, pairs
+from tasks.params import Prepare, Seed
+from tasks.progress import log
+from tasks.reports import Report
+from tasks.sift import Dropped, Row, Sift
+
+Split = dict[str, list[dict[str, Any]]]  # "train" and "eval" → rows
+
+
+class PrepareReport(Report):
+    """What came in and what the trainings get."""
+
+    read: dict[str, int] = Field(description="kind → rows read")
+    instructions: dict[str, int] = Field(description="split → instruction rows")
+    pairs: dict[str, int] = Field(description="split → preference pairs")
+    prompts: int = Field(description="prompts to sample answers for")
+    evaluation: dict[str, int] = Field(description="evaluation set → cases")
+    languages: dict[str, dict[str, int]] = Field(description="kind → language → rows, train and eval together")
+    forms: dict[str, int] = Field(description="form → rows read")
+    dropped: dict[str, int] = Field(description="reason → rows left out (dropped.jsonl names them)")
+    ranked_prompts: int = Field(description="prompts with a ranking")
+    judged: int = Field(description="pairs of answers that somebody ordered")
+    judged_twice: int = Field(description="of these, pairs that two or more annotators ordered")
+    agreement: float | None = Field(description="share of the pairs judged twice on which all agree; null without any")
+    overruled_votes: int = Field(description="votes against a pair's majority")
+    even_pairs: int = Field(description="pairs left out because the vote was even")
+    ties: int = Field(description="times that a ranking put two answers on one level")
+    capped_pairs: int = Field(description="pairs left out because their prompt had enough")
+
+
+def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -> PrepareReport:
+    """Write artifacts/dataset from data/. `validation` is the report of the checks: its refused rows are left out."""
+    log_, ranked = read_instructions(data / "instructions"), read_preferences(data / "preferences")
+    asked, held_out = read_prompts(data / "prompts"), read_evaluation(data / "evaluation")
+    kinds = {"instructions": log_, "preferences": ranked, "prompts": asked, "evaluation": held_out}
+    refused = _refused(validation, kinds)
+    cases, dropped = held_out.rows, Dropped()
+    for read in (log_, ranked, asked):
+        for problem in read.problems:
+            dropped.add(problem.where, None, "cannot be read:", f"{problem.what}; {problem.remedy}")
+    sift = Sift(cfg, refused, cases, dropped)
+    instructions = sift.distinct(log_.rows, "instructions")
+    prompts = sift.distinct(asked.rows, "prompts")
+    rankings = sift.judgements(ranked.rows)
+    found, tally = pairs(rankings, per_prompt=cfg.pairs_per_prompt, prompt_weight=cfg.prompt_weight, seed=seed.value)
+
+    split = {
+        "instructions": _split([_instruction(r) for r in instructions], cfg.eval_share, seed.value),
+        "preferences": _split([_pair(p) for p in found], cfg.eval_share, seed.value),
+    }
+    for kind, parts in split.items():
+        if not parts["train"]:
+            raise DataError(
+                f"{data / kind}",
+                "leaves no row to train on",
+                f"add rows, or see metrics/validate.json and lower prepare.eval_share ({cfg.eval_share})",
+            )
+        for name, rows in parts.items():
+            write_jsonl(out / kind / f"{name}.jsonl", rows)
+            log(f"{kind}/{name}: {len(rows)} rows")
+    write_jsonl(out / "prompts" / "prompts.jsonl", [_fields(p) for p in prompts])
+    for name in SETS:
+        if name != DOCUMENT_SET:  # asked of the index, not of a prompt: the answers stage reads it from data/
+            write_jsonl(out / "evaluation" / f"{name}.jsonl", [_case(c) for c in cases if c.set == name])
+    write_jsonl(out / "dropped.jsonl", dropped.rows)
+    log(f"left out: {', '.join(f'{n} {reason}' for reason, n in sorted(dropped.counts.items())) or 'nothing'}")
+    everything = {"instructions": instructions, "preferences": found, "prompts": prompts, "evaluation": cases}
+    return PrepareReport(
+        read={"instructions": len(log_.rows), "preferences": len(ranked.rows), "prompts": len(asked.rows)},
+        instructions={name: len(rows) for name, rows in split["instructions"].items()},
+        pairs={name: len(rows) for name, rows in split["preferences"].items()},
+        prompts=len(prompts),
+        evaluation=dict(Counter(c.set for c in cases)),
+        languages={kind: dict(Counter(row.language for row in rows)) for kind, rows in everything.items()},
+        forms=dict(Counter(row.form for row in (*log_.rows, *ranked.rows))),
+        dropped=dict(dropped.counts),
+        ranked_prompts=tally.prompts,
+        judged=tally.judged,
+        judged_twice=tally.judged_twice,
+        agreement=round(tally.agreed / tally.judged_twice, 6) if tally.judged_twice else None,
+        overruled_votes=tally.overruled,
+        even_pairs=tally.even,
+        ties=tally.ties,
+        capped_pairs=tally.capped,
+    )
+
+
+def _refused(validation: Path, kinds: dict[str, Read]) -> dict[str, str]:
+    """Place → why the checks refused it. DataError when the report tells of other data than this."""
+    report = read_json(validation)
+    for kind, read in kinds.items():
+        now, then = len(read.rows) + len(read.problems), report.get("rows", {}).get(kind)
+        if now != then:
+            raise DataError(
+                str(validation), f"is about other data ({kind}: {then} rows, now {now})", "dvc repro validate"
+            )
+    return {row["where"]: ", ".join(row["reasons"]) for row in report["refused"]}
+
+
+def _split(rows: Sequence[dict[str, Any]], share: float, seed: int) -> Split:
+    """Rows whose first question's hash falls below `share` go to eval, the others to train."""
+    parts: Split = {"train": [], "eval": []}
+    for row in rows:
+        asked = next((m["content"] for m in row["messages"] if m["role"] == "user"), "")
+        drawn = int(hashlib.sha256(f"{seed}\0{asked}".encode()).hexdigest()[:8], 16) / 16**8  # [0, 1)
+        parts["eval" if drawn < share else "train"].append(row)
+    return parts
+
+
+def _fields(row: Row | Case) -> dict[str, Any]:
+    return {"id": row.id, "messages": row.messages, "language": row.language}
+
+
+def _instruction(row: Instruction) -> dict[str, Any]:
+    return {**_fields(row), "source": row.source}
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    return vars(pair)
+
+
+def _case(case: Case) -> dict[str, Any]:
+    names = ("answer", "distractors", "cite", "kind") if case.set in ANSWER_SETS else ("chosen", "rejected", "defect")
+    return {**_fields(case), **{name: case.fields[name] for name in names}}

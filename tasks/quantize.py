@@ -1,0 +1,225 @@
+"""Quantize the merged model by GPTQ (Frantar et al. 2022, arXiv:2210.17323) and measure what it costs.
+
+Done by GPTQModel, the maintained successor of auto-gptq, in its plain "gptq" format: transformers loads the folder, and
+so does auto-gptq 0.7.1. Its "original" packer is chosen because the other one compiles a C++ extension at first use
+(half a minute, and a compiler) to write the same bytes.
+
+Accuracy is too blunt to see quantization; the comparison is of distributions, on held-out chats, along the unquantized
+model's own greedy answers. Beside it stands round-to-nearest at the same size: what GPTQ has to beat.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import hashlib
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from tasks.errors import ModelError
+from tasks.evaluation.fidelity import Fidelity, along, identical, measure, references
+from tasks.files import read_json, read_jsonl, write_json
+from tasks.params import Compute, Quantize, Seed
+from tasks.progress import log
+from tasks.reports import Report
+from tasks.training.models import check_same_tokens, device_of, encode_chat, load_base, set_up
+from tasks.training.quantized import check_dimensions, hushed, load_int4, quantizable, round_to_nearest
+from tasks.training.rows import read_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SETS = ("facts", "context", "unanswerable")
+SHORTEST = 10  # tokens; gptqmodel drops shorter calibration rows, so they are left out and counted here
+GRID_NORM = 2.4  # exponent of the error norm in the search for scales, as in the GPTQ authors' code
+PACKED = (".qweight", ".qzeros", ".scales", ".g_idx")
+
+
+class Calibration(Report):
+    """What the Hessians were summed over."""
+
+    chats: int = Field(description="training chats in the chat template")
+    tokens: int = Field(description="their tokens")
+    too_short: int = Field(description=f"chats left out because they have fewer than {SHORTEST} tokens")
+
+
+class Layers(Report):
+    """What GPTQ says of the layers."""
+
+    quantized: int = Field(description="linear layers quantized")
+    fallbacks: list[str] = Field(description="layers that saw too few tokens and were rounded to nearest instead")
+    least_tokens: int = Field(description="calibration tokens of the layer that saw fewest")
+    worst: str = Field(description="layer with the largest loss")
+    worst_loss: float = Field(description="its loss as GPTQModel gives it: mean squared error, weighed by the Hessian")
+
+
+class Sizes(Report):
+    """Bytes of tensors. Embedding, head and norms are not quantized, so a small model shrinks less than a large one."""
+
+    total_bytes: int = Field(description="all tensors of the int4 folder")
+    quantized_bytes: int = Field(description="packed weights with scales, zeros and group indices")
+    unquantized_bytes: int = Field(description="everything else")
+    unquantized: list[str] = Field(description="the tensors that stay as they are and hold 1 % of the total or more")
+    merged_bytes: int = Field(description="all tensors of the merged model, fp32")
+    share_of_bf16: float = Field(description="total_bytes over the merged model's size in bfloat16")
+    bits_a_weight: float = Field(description="quantized_bytes in bits over the weights they hold")
+
+
+class QuantizeReport(Report):
+    """How small the model became and how faithful it stayed."""
+
+    bits: int = Field(description="bits of a quantized weight")
+    group_size: int = Field(description="weights that share a scale")
+    calibration: Calibration = Field(description="what the quantizer saw")
+    layers: Layers = Field(description="what it says of the layers")
+    sizes: Sizes = Field(description="bytes before and after")
+    chats: int = Field(description="held-out chats of the comparison")
+    tokens: int = Field(description="answer tokens of the comparison")
+    perplexity: float = Field(description="of the unquantized model, on the answers of instructions/eval.jsonl")
+    int4: Fidelity = Field(description="the quantized model against the unquantized one")
+    rounded: Fidelity = Field(description="round-to-nearest with the same bits and groups, for comparison")
+
+
+def quantize(cfg: Quantize, compute: Compute, seed: Seed, merged: Path, calibration: Path, evaluation: Path,
+             out: Path) -> QuantizeReport:
+    """Write a GPTQ model folder and compare it with `merged`.
+
+    `calibration`: artifacts/dataset/instructions; `evaluation`: artifacts/dataset/evaluation. ModelError when a layer's
+    dimensions cannot be packed, when a layer was left out, or when tokenizer or template would change.
+    """
+    set_up(compute, seed.value)
+    model, tokenizer = load_base(merged, compute)
+    check_dimensions(model, cfg.group_size, str(merged))
+    chats, seen = calibration_chats(cfg, seed.value, tokenizer, calibration / "train.jsonl")
+    log(f"quantize: {len(quantizable(model))} layers to {cfg.bits} bits over {seen.chats} chats, {seen.tokens} tokens")
+    run_gptq(cfg, compute, merged, chats, out)
+    layers = read_log(out / "quant_log.csv")
+    complete_folder(merged, out)
+    sizes = weigh(model, out)
+
+    small, again = load_int4(out, compute)
+    check_same_tokens(tokenizer, again, str(out))
+    rounded = copy.deepcopy(model)
+    for layer in quantizable(rounded).values():
+        layer.weight.data = round_to_nearest(layer.weight.data, cfg.bits, cfg.group_size)
+    conversations = [case["messages"] for case in held_out(evaluation, cfg.chats)]
+    log(f"quantize: {len(conversations)} held-out chats answered by both models")
+    work = {"max_new_tokens": cfg.max_new_tokens, "batch_size": cfg.batch_size}
+    spoken, texts = along(model, tokenizer, conversations, **work)
+    _, small_texts = along(small, tokenizer, conversations, **work)
+    known = references(tokenizer, read_rows(calibration / "eval.jsonl", ["id", "messages"]), cfg.chats, cfg.max_length)
+    figures, perplexity = measure(model, {"int4": small, "rounded": rounded}, spoken, known, pad=tokenizer.pad_token_id,
+                                  batch_size=cfg.batch_size, seed=seed.value)
+    int4 = figures["int4"].model_copy(update={"identical": identical(small_texts, texts)})
+    log(f"quantize: agreement {int4.agreement.mean:.4f}, KL {int4.kl.mean:.2e} nats a token "
+        f"(round-to-nearest {figures['rounded'].kl.mean:.2e}), {sizes.total_bytes} bytes")
+    return QuantizeReport(bits=cfg.bits, group_size=cfg.group_size, calibration=seen, layers=layers, sizes=sizes,
+                          chats=len(conversations), tokens=sum(len(s.answer) for s in spoken), perplexity=perplexity,
+                          int4=int4, rounded=figures["rounded"])
+
+
+def calibration_chats(cfg: Quantize, seed: int, tokenizer: PreTrainedTokenizerBase,
+                      path: Path) -> tuple[list[list[int]], Calibration]:
+    """Token ids of `cfg.calibration_chats` training rows, chosen by seed and id, as the model meets them."""
+    rows = read_rows(path, ["id", "messages"])
+    rows.sort(key=lambda row: hashlib.sha256(f"{seed}/{row['id']}".encode()).digest())
+    encoded = [encode_chat(tokenizer, row["messages"])[: cfg.max_length] for row in rows[: cfg.calibration_chats]]
+    kept = [ids for ids in encoded if len(ids) >= SHORTEST]
+    if not kept:
+        raise ModelError(str(path), f"has no chat of {SHORTEST} tokens to calibrate with", "add instruction rows")
+    return kept, Calibration(chats=len(kept), tokens=sum(map(len, kept)), too_short=len(encoded) - len(kept))
+
+
+def run_gptq(cfg: Quantize, compute: Compute, merged: Path, chats: list[list[int]], out: Path) -> None:
+    """Let GPTQModel quantize `merged` into `out`. Two runs write the same bytes, but for the times in quant_log.csv."""
+    import torch
+
+    with hushed(str(merged), "GPTQModel cannot quantize it") as say:
+        from gptqmodel import GPTQModel, QuantizeConfig
+
+        settings = QuantizeConfig(
+            bits=cfg.bits, group_size=cfg.group_size, desc_act=cfg.act_order, sym=True, format="gptq",
+            damp_percent=cfg.damp, mse=GRID_NORM if cfg.scale_search else 0.0, pack_impl="original",
+            device=str(device_of(compute)), offload_to_disk=False)  # else a random path gets into config.json
+        quantizer = GPTQModel.load(str(merged), settings, dtype=torch.float32)
+        blocks = quantizer.model.config.get_text_config().num_hidden_layers
+        done: set[int] = set()
+
+        def layer_complete(layer_idx: int, submodule_finalized: bool) -> None:  # called twice a block
+            if layer_idx not in done:
+                done.add(layer_idx)
+                say(f"quantize: block {len(done)} of {blocks}")
+
+        quantizer.layer_callback = layer_complete
+        rows = [{"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+                for ids in chats]
+        quantizer.quantize(rows, batch_size=min(cfg.batch_size, len(rows)))
+        quantizer.save(str(out))
+
+
+def read_log(path: Path) -> Layers:
+    """GPTQModel's record of each layer, read and removed: it holds times, which would change every hash."""
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    path.unlink()
+    named = {f"layers.{row['layer']}.{row['module']}": row for row in rows}
+    losses = {name: float(row["loss"]) for name, row in named.items() if not row["loss"].startswith("fallback")}
+    worst = max(losses, key=lambda name: losses[name], default="")
+    return Layers(quantized=len(rows), fallbacks=sorted(set(named) - set(losses)), worst=worst,
+                  least_tokens=min((int(row["samples"]) for row in rows), default=0), worst_loss=losses.get(worst, 0.0))
+
+
+def complete_folder(merged: Path, out: Path) -> None:
+    """Keep GPTQModel's weights and settings; everything else is carried over from `merged`, byte for byte.
+
+    GPTQModel rewrites the tokenizer's class and the generation settings on saving; what is served must not change.
+    """
+    settings = read_json(out / "config.json")["quantization_config"]
+    for file in out.iterdir():
+        if file.suffix != ".safetensors" and file.name != "model.safetensors.index.json":
+            file.unlink()
+    for file in sorted(merged.iterdir()):
+        if file.is_file() and file.suffix != ".safetensors" and not file.name.endswith(".index.json"):
+            shutil.copyfile(file, out / file.name)
+    config = read_json(merged / "config.json")
+    theta = (config.get("rope_parameters") or {}).get("rope_theta")
+    if theta is not None:
+        config["rope_theta"] = theta  # where readers older than transformers 5 look for it; they would take 10,000
+    write_json(out / "config.json", config | {"quantization_config": settings})
+    write_json(out / "quantize_config.json", settings)
+
+
+def weigh(model: PreTrainedModel, out: Path) -> Sizes:
+    """Bytes of the tensors in `out`; ModelError when a layer that should be quantized is not."""
+    from safetensors import safe_open
+
+    found: dict[str, int] = {}
+    for file in sorted(out.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (no mapping)
+                tensor = tensors.get_tensor(name)
+                found[name] = tensor.numel() * tensor.element_size()
+    layers = quantizable(model)
+    left_out = sorted(name for name in layers if f"{name}.qweight" not in found)
+    if left_out:
+        raise ModelError(str(out), f"GPTQModel did not quantize {', '.join(left_out[:3])} ({len(left_out)} layers)",
+                         "take a base of an architecture that it knows")
+    packed = sum(count for name, count in found.items() if name.endswith(PACKED))
+    total, parameters = sum(found.values()), sum(p.numel() for p in model.parameters())
+    plain = sorted(((count, name) for name, count in found.items() if not name.endswith(PACKED)), reverse=True)
+    return Sizes(
+        total_bytes=total, quantized_bytes=packed, unquantized_bytes=total - packed, merged_bytes=4 * parameters,
+        unquantized=[name for count, name in plain if count >= 0.01 * total],
+        share_of_bf16=round(total / (2 * parameters), 4),
+        bits_a_weight=round(8 * packed / sum(layer.weight.numel() for layer in layers.values()), 4))
+
+
+def held_out(evaluation: Path, most: int) -> list[dict]:
+    """The `most` evaluation cases with the smallest hashed ids, from all sets together: the same ones every night."""
+    cases = [case for name in SETS for case in read_jsonl(evaluation / f"{name}.jsonl")]
+    if not cases:
+        raise ModelError(str(evaluation), "has no held-out chats", "add rows to data/evaluation")
+    return sorted(cases, key=lambda case: hashlib.sha256(case["id"].encode()).digest())[:most]

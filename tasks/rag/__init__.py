@@ -1,0 +1,1 @@
+"""Retrieval-augmented answering: load, split, embed, store, retrieve, ask."""

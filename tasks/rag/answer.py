@@ -1,0 +1,107 @@
+"""Questions to answers: passages from the index, the grounded prompt, the model's greedy answer, its citations checked.
+
+Passages and answers are untrusted text. A passage cannot forge a note or a chat marker (tasks/rag/prompt.py); a
+citation counts only when it names a note that was in the prompt; nothing that is retrieved and no retrieval without a
+hit is made up for: the answer is then an abstention and the model is not asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import ModelError
+from tasks.files import read_json
+from tasks.params import Compute
+from tasks.rag.prompt import ABSTENTION, citations, grounded, language_of
+from tasks.rag.stores import Hit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer with what it was given. `shown` are the passages in the prompt, numbered from 1 in this order."""
+
+    text: str
+    shown: tuple[Hit, ...]
+    cited: tuple[Hit, ...]  # the passages it names
+    invented: tuple[int, ...]  # numbers it names that no passage has
+    ended: bool
+
+
+def load_model(folder: Path, compute: Compute) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A quantized or a dense model folder, whichever it is."""
+    if "quantization_config" in read_json(folder / "config.json"):
+        from tasks.training.quantized import load_int4
+
+        return load_int4(folder, compute)
+    from tasks.training.models import load_base
+
+    return load_base(folder, compute)
+
+
+def ask(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    retrieved: Sequence[Sequence[Hit]],
+    *,
+    headings: str,
+    max_new_tokens: int,
+    batch_size: int,
+) -> list[Answer]:
+    """Answer each question from its passages, each under those of its `headings` that Chunk.note shows.
+
+    Greedy, so the same again for the same model and passages.
+    """
+    from tasks.training.generate import generate
+
+    room = _room(model, max_new_tokens)
+    prompts = [
+        fit(tokenizer, question, hits, headings, room) for question, hits in zip(questions, retrieved, strict=True)
+    ]
+    asked = [n for n, (_, shown) in enumerate(prompts) if shown]
+    chats = [[{"role": "user", "content": prompts[n][0]}] for n in asked]
+    generated = generate(model, tokenizer, chats, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    texts = {n: answers[0] for n, answers in zip(asked, generated, strict=True)}
+    out = []
+    for n, (question, (_, shown)) in enumerate(zip(questions, prompts, strict=True)):
+        text, ended = (texts[n].text, texts[n].ended) if n in texts else (ABSTENTION[language_of(question)], True)
+        numbers = citations(text)
+        cited = tuple(shown[number - 1] for number in numbers if 1 <= number <= len(shown))
+        out.append(Answer(text, shown, cited, tuple(n for n in numbers if not 1 <= n <= len(shown)), ended))
+    return out
+
+
+def fit(
+    tokenizer: Any, question: str, hits: Sequence[Hit], headings: str, room: int | None
+) -> tuple[str, tuple[Hit, ...]]:
+    """The prompt and the passages it shows: the last ones are left out, and at last one is cut, where the window is
+    short.
+
+    ModelError when the question alone has no room. `room`: tokens of the longest prompt; None where nothing limits it.
+    """
+    from tasks.training.models import encode_chat
+
+    language = language_of(question)
+    shown, passages = tuple(hits), [hit.chunk.note(headings) for hit in hits]
+    while passages:
+        text = grounded(question, passages, language)
+        if room is None or len(encode_chat(tokenizer, [{"role": "user", "content": text}], True)) <= room:
+            return text, shown[: len(passages)]
+        if len(passages) > 1:
+            passages.pop()
+        elif len(passages[0]) > 1:
+            passages[0] = passages[0][: len(passages[0]) // 2]
+        else:
+            raise ModelError("question", f"{question[:60]!r} leaves no room for a passage", "shorten it")
+    return question, ()
+
+
+def _room(model: Any, max_new_tokens: int) -> int | None:
+    window = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return window - max_new_tokens if window else None

@@ -1,0 +1,83 @@
+"""From a question to passages, and how good that is.
+
+The measures are the usual ones for one list a question (Järvelin & Kekäläinen 2002 for nDCG), with documents as what is
+relevant: a ranking of chunks becomes a ranking of documents by each document's first chunk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from tasks.files import read_json
+from tasks.params import Compute
+from tasks.rag.chunks import MANIFEST
+from tasks.rag.embedder import Embedder, embedder_of
+from tasks.rag.stores import Filter, Hit, Store
+from tasks.rag.stores.builds import open_index
+
+MODES = ("dense", "sparse", "hybrid")
+
+
+class Retriever:
+    """A store and the model that made its vectors; the same class in the answer stage and in a server."""
+
+    def __init__(self, store: Store, embedder: Embedder, alpha: float):
+        """`alpha` is the weight of dense search in hybrid search."""
+        self.store, self.embedder, self.alpha = store, embedder, alpha
+
+    @classmethod
+    def open(
+        cls, index: Path, embedded: Path, starter: Path, compute: Compute, folder: Path | None = None
+    ) -> Retriever:
+        """Open what an index manifest names, making the store again where it is missing. StoreError, ModelError."""
+        store = open_index(index, embedded, folder)
+        alpha = read_json(index / MANIFEST)["settings"]["alpha"]
+        return cls(store, embedder_of(read_json(embedded / MANIFEST), starter, compute), alpha)
+
+    def search(
+        self, questions: Sequence[str], k: int, mode: str = "hybrid", filter: Filter | None = None
+    ) -> list[list[Hit]]:
+        """The k best chunks for each question; a text that was taken already is passed over."""
+        vectors = self.embedder.queries(questions) if mode != "sparse" else [None] * len(questions)
+        out = []
+        for question, vector in zip(questions, vectors, strict=True):
+            wanted = 2 * k  # copies of a page are common, and the prompt has no room for them
+            if mode == "dense":
+                hits = self.store.dense(vector, wanted, filter)
+            elif mode == "sparse":
+                hits = self.store.sparse(question, wanted, filter)
+            else:
+                hits = self.store.hybrid(question, vector, wanted, self.alpha, filter)
+            out.append(_distinct(hits)[:k])
+        return out
+
+
+def _distinct(hits: Sequence[Hit]) -> list[Hit]:
+    first: dict[str, Hit] = {}
+    for hit in hits:
+        first.setdefault(hit.chunk.text, hit)
+    return list(first.values())
+
+
+def sources(hits: Sequence[Hit]) -> list[str]:
+    """The documents of a ranking of chunks, each at its first place."""
+    return list(dict.fromkeys(hit.chunk.source for hit in hits))
+
+
+def recall(ranking: Sequence[str], relevant: Collection[str], k: int) -> float:
+    """Share of the relevant documents among the first k."""
+    return len(set(ranking[:k]) & set(relevant)) / len(relevant)
+
+
+def reciprocal_rank(ranking: Sequence[str], relevant: Collection[str], k: int) -> float:
+    """1 / place of the first relevant document; 0 when there is none among the first k."""
+    return next((1 / place for place, source in enumerate(ranking[:k], 1) if source in relevant), 0.0)
+
+
+def ndcg(ranking: Sequence[str], relevant: Collection[str], k: int) -> float:
+    """Discounted gain Σ 1/log₂(place + 1) over relevant places, divided by that of the ideal ranking."""
+    gain = sum(1 / math.log2(place + 1) for place, source in enumerate(ranking[:k], 1) if source in relevant)
+    ideal = sum(1 / math.log2(place + 1) for place in range(1, min(len(relevant), k) + 1))
+    return gain / ideal

@@ -1,0 +1,186 @@
+"""One manifest that names everything that serves together, and a model card written from the same facts.
+
+All of it follows from the stage's inputs, so the same night gives the same bytes: git commit and date are added when a
+release is promoted (tasks/promote.py). The stack is written down because another kind of processor, or another number
+of threads, may change the bits of a model without anybody having changed a line.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from tasks.errors import DataError, ModelError
+from tasks.figures import figures_from, text
+from tasks.files import read_json, sha256_file, sha256_tree, size, write_atomic, write_json
+from tasks.params import Compute
+from tasks.params import Release as ReleaseParams
+from tasks.reports import Report
+
+MANIFEST, CARD, TEMPLATE = "manifest.json", "README.md", "chat_template.jinja"
+PACKAGES = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "accelerate",
+    "gptqmodel",
+    "numpy",
+    "lancedb",
+    "pyarrow",
+)
+
+
+class ReleaseReport(Report):
+    """What the candidate is."""
+
+    manifest: str = Field(description="SHA-256 of manifest.json: the same for the same release")
+    bytes: int = Field(description="bytes of all parts that serve together")
+    promote: bool = Field(description="whether the gate lets it out")
+
+
+def release(
+    cfg: ReleaseParams,
+    compute: Compute,
+    data: Path,
+    int4: Path,
+    base: Path,
+    embedded: Path,
+    index: Path,
+    figures: Path,
+    gate: Path,
+    out: Path,
+) -> ReleaseReport:
+    """Write manifest.json and README.md for what this night has made.
+
+    `data` is the raw data (its hash is read from data.dvc beside it, DVC's own name for exactly these bytes), `figures`
+    the folder of the stages' metrics, `gate` the verdict. ModelError where the model's chat template is not the base's.
+    """
+    template, trained = int4 / TEMPLATE, base / TEMPLATE
+    if not template.is_file() or not trained.is_file() or template.read_bytes() != trained.read_bytes():
+        raise ModelError(
+            str(template),
+            f"is not the template the model was trained with ({trained})",
+            "run the stages again: dvc repro quantize",
+        )
+    parts = {"model": int4, "chat_template": template, "embedded": embedded, "index": index}
+    verdict = read_json(gate)
+    manifest = {
+        "name": cfg.name,
+        "license": cfg.license,
+        "parts": {
+            name: {"path": path.as_posix(), "sha256": sha256_tree(path), "bytes": size(path)}
+            for name, path in parts.items()
+        },
+        "base": {"path": base.as_posix(), "sha256": sha256_tree(base)},
+        "embedding": facts(embedded / MANIFEST),
+        "index": facts(index / MANIFEST),
+        "figures": figures_from(cfg.figures, figures),
+        "gate": verdict,
+        "data": data_hash(data),
+        "stack": stack(compute),
+    }
+    write_json(out / MANIFEST, manifest)
+    write_atomic(out / CARD, card(manifest))
+    return ReleaseReport(
+        manifest=sha256_file(out / MANIFEST),
+        promote=bool(verdict["promote"]),
+        bytes=sum(manifest["parts"][name]["bytes"] for name in ("model", "embedded", "index")),
+    )
+
+
+def data_hash(data: Path) -> dict[str, Any]:
+    """What DVC calls the raw data: its .dvc file, md5, files and bytes; DataError when it is not tracked."""
+    import yaml
+
+    pointer = data.with_name(f"{data.name}.dvc")
+    try:
+        entry = yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]
+        return {"dvc": pointer.as_posix(), "md5": entry["md5"], "files": entry.get("nfiles", 1), "bytes": entry["size"]}
+    except (OSError, KeyError, IndexError, TypeError, yaml.YAMLError) as error:
+        raise DataError(str(pointer), f"does not name the data ({error!r})", f"track it: dvc add {data}") from None
+
+
+def facts(manifest: Path) -> dict[str, Any]:
+    """The short values of another part's manifest: names, hashes, counts and settings, not its lists."""
+    return {key: value for key, value in read_json(manifest).items() if not isinstance(value, list)}
+
+
+def stack(compute: Compute) -> dict[str, Any]:
+    """What the bits depend on besides inputs and code: no host name, nothing that changes between two runs here."""
+    import torch
+
+    cuda = compute.device != "cpu" and torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "threads": compute.threads,
+        "precision": compute.precision,
+        "torch_build": {
+            "git": torch.version.git_version,
+            "cuda": torch.version.cuda,
+            "mkl": torch.backends.mkl.is_available(),
+        },
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def card(manifest: Mapping[str, Any]) -> str:
+    """The model card: the manifest in words and tables."""
+    parts, data, gate, stack_ = (manifest[key] for key in ("parts", "data", "gate", "stack"))
+    lines = [
+        "---",
+        f"license: {manifest['license']}",
+        "library_name: transformers",
+        "tags: [gptq, int4, rag]",
+        "---",
+        "",
+        f"# {manifest['name']}",
+        "",
+        "A causal language model, fine-tuned on a team's instructions, aligned with its preferences, quantized to 4",
+        "bits, with the search index that it answers from. Written by Nightshift from the night's own figures.",
+        "",
+        "## Figures on held-out cases",
+        "",
+        "| figure | value |",
+        "|---|---:|",
+        *(f"| {label} | {text(label, value)} |" for label, value in manifest["figures"].items()),
+        "",
+        f"The gate says: **{'promote' if gate['promote'] else 'hold'}**.",
+        "",
+        *(f"- {'passed' if reason['passed'] else 'REFUSED'}: {reason['why']}" for reason in gate["reasons"]),
+        "",
+        "## Parts",
+        "",
+        "| part | path | MB | SHA-256 |",
+        "|---|---|---:|---|",
+        *(
+            f"| {name} | `{part['path']}` | {part['bytes'] / 1e6:.2f} | `{part['sha256']}` |"
+            for name, part in parts.items()
+        ),
+        "",
+        "## Where it comes from",
+        "",
+        f"- data: `{data['dvc']}` {data['md5']} ({data['files']} files, {data['bytes'] / 1e6:.2f} MB)",
+        f"- base model: tree `{manifest['base']['sha256']}`",
+        f"- stack: {stack_['device']}, {stack_['instruction_set']}, {stack_['threads']} threads, "
+        f"{stack_['precision']}, Python {stack_['python']}, "
+        + ", ".join(f"{name} {version}" for name, version in stack_["packages"].items()),
+        "",
+        "## Use",
+        "",
+        "Load the model with transformers (GPTQ) and the chat template beside it; retrieve from the index whose build",
+        "the manifest names; check each part's SHA-256 first. It answers from the notes it is given and says when they",
+        "do not say; it knows the data above and its base, and is not fit for advice that could do harm.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,194 @@
+"""What was learned: sections on the learning curves and on the reward model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tasks.files import read_jsonl
+from tasks.reporting.figures import Dot, Group, Line, curves, dots, percent
+from tasks.reporting.parts import Paragraph, Picture, Pictures, Section, Table
+from tasks.reporting.reading import Figures, column
+from tasks.reporting.words import interval, per_cent, plural, signed
+
+COIN = 0.5  # accuracy of a coin on pairs
+
+
+def training(sft: Figures, reward: Figures, align: Figures, curve: Mapping[str, Path]) -> Section:
+    """Loss and reward curves. `curve`: stage (sft, reward, align) → its curve.jsonl."""
+    rows = {stage: read_jsonl(path) for stage, path in curve.items()}
+
+    def points(stage: str, key: str) -> list[tuple[float, float]]:
+        return column(rows[stage], "step", key, curve[stage])
+
+    steps, before, after = sft["steps"], sft["eval_loss_before"], sft["eval_loss"]
+    pictures = [
+        Picture(
+            "SFT: loss",
+            curves(
+                [
+                    Line("training", points("sft", "loss")),
+                    Line("held out", [(0, before), (steps, after)], "two", joined=False),
+                ],
+                f"SFT loss over {steps} steps; held-out loss {before:.3f} before, {after:.3f} after",
+            ),
+            f"Nats a token, answers only. Held out, before and after: {before:.3f} → {after:.3f}.",
+        ),
+        Picture(
+            "Reward model: accuracy",
+            curves(
+                [Line("training pairs", points("reward", "accuracy"))],
+                "Reward model: share of training pairs ordered rightly, over steps",
+                bounds=(0, 1),
+                level=COIN,
+            ),
+            "Share of training pairs ordered as people did; dotted: a coin.",
+        ),
+        Picture(
+            "Reward model: margin",
+            curves(
+                [Line("margin", points("reward", "margin")), Line("loss", points("reward", "loss"), "two")],
+                "Reward model: margin and loss over steps",
+            ),
+            "Margin: r(chosen) − r(rejected). Loss: 0.693 is a coin.",
+        ),
+    ]
+    method = align["method"]
+    name = method.upper()
+    pictures.append(
+        Picture(
+            f"{name}: loss",
+            curves([Line("training", points("align", "loss"))], f"{name} loss over steps"),
+            f"{plural(align['pairs'], 'pair')}, {plural(align['steps'], 'step')}.",
+        )
+    )
+    if method == "dpo":
+        pictures += [
+            Picture(
+                "DPO: margin",
+                curves(
+                    [
+                        Line("chosen", points("align", "rewards/chosen")),
+                        Line("rejected", points("align", "rewards/rejected"), "two"),
+                        Line("margin", points("align", "rewards/margins"), "three"),
+                    ],
+                    "DPO: implicit rewards of chosen and rejected answers and their margin, over steps",
+                ),
+                "Implicit reward: β · log π/π_ref. A margin that comes only of rejected answers sinking is a warning.",
+            ),
+            Picture(
+                "DPO: log-probability of chosen answers",
+                curves(
+                    [Line("whole answer", points("align", "logps/chosen"))],
+                    "DPO: log-probability of chosen answers over steps",
+                ),
+                f"Nats an answer. Held out, a token: {signed(align['chosen_logprob_before'], 3)} → "
+                f"{signed(align['chosen_logprob_after'], 3)}; a fall means that even preferred answers become "
+                "unlikely.",
+            ),
+        ]
+    table = Table(
+        "Training in figures",
+        ("stage", "rows or pairs", "too long, left out", "steps", "trained parameters", "last loss"),
+        [
+            (
+                label,
+                f"{part['rows' if 'rows' in part else 'pairs']:,}",
+                f"{part['too_long']:,}",
+                f"{part['steps']:,}",
+                f"{part['trained_parameters']:,}",
+                f"{part['train_loss']:.4f}",
+            )
+            for label, part in (("SFT", sft), ("reward model", reward), (f"alignment ({method})", align))
+        ],
+    )
+    after = align["preferred_after"]
+    text = (
+        "On held-out pairs the SFT model finds the preferred answer likelier in "
+        f"{per_cent(align['preferred_before']['share'])}, the aligned model in {per_cent(after['share'])} "
+        f"({interval(after)}). Of {plural(align['answers'], 'prompt')} answered at the end, "
+        f"{per_cent(align['ended'])} end by themselves; {align['distinct']:.2f} as many answers are different as "
+        "people chose."
+    )
+    return Section("training", "Training", [Pictures(pictures), Paragraph(text), table])
+
+
+def reward_model(reward: Figures) -> Section:
+    """Accuracy of the reward model on held-out pairs, by set, defect and language, and its calibration."""
+    sets = {
+        "people's pairs": reward["preferences"],
+        "differ in correctness": reward["correctness"],
+        "differ in style": reward["style"],
+    }
+    overall = [dot(name, part["accuracy"]) for name, part in sets.items()]
+    pictures = [
+        Picture(
+            "By set of pairs",
+            dots([Group("", overall)], "Reward model accuracy by set of pairs", room=140),
+            "Share of held-out pairs whose better answer scores higher.",
+        )
+    ]
+    for title, part in (
+        ("Correctness pairs, by defect", sets["differ in correctness"]),
+        ("Style pairs, by defect", sets["differ in style"]),
+    ):
+        defects = [dot(name, share) for name, share in part["by_defect"].items()]
+        if defects:
+            pictures.append(
+                Picture(
+                    title,
+                    dots([Group("", defects)], f"Reward model accuracy: {title}", room=140),
+                    "The defect is that of the rejected answer.",
+                )
+            )
+    rows = [
+        (
+            name,
+            *shares(part["accuracy"]),
+            signed(part["mean_margin"], 3),
+            *(
+                percent(part["by_language"][language]["share"]) if language in part["by_language"] else "–"
+                for language in ("en", "zh")
+            ),
+        )
+        for name, part in sets.items()
+    ]
+    rows.append(("all held-out pairs", *shares(reward["held_out"]), "", "", ""))
+    bins = [
+        (
+            f"{b['low']:.2f} – {b['high']:.2f}",
+            f"{b['n']:,}",
+            f"{b['predicted']:.3f}" if b["n"] else "–",
+            f"{b['right']:.3f}" if b["n"] else "–",
+        )
+        for b in reward["calibration"]
+    ]
+    return Section(
+        "reward",
+        "Reward model",
+        [
+            Pictures(pictures),
+            Table(
+                "Accuracy on held-out pairs",
+                ("pairs", "right %", "95 % interval", "n", "mean margin", "English %", "Chinese %"),
+                rows,
+            ),
+            Table(
+                "Calibration: how sure it is, how often it is right (expected error "
+                f"{reward['calibration_error']:.3f})",
+                ("certainty σ(|margin|)", "pairs", "predicted", "right"),
+                bins,
+                folded=True,
+            ),
+        ],
+    )
+
+
+def dot(name: str, share: Figures, kind: str = "") -> Dot:
+    """A Share as a dot."""
+    return Dot(name, share["share"], share["low"], share["high"], kind)
+
+
+def shares(share: Figures) -> tuple[str, str, str]:
+    """A Share as three cells: per cent, interval, n."""
+    return percent(share["share"]), interval(share), f"{share['n']:,}"

@@ -1,0 +1,181 @@
+"""The top of the page: may it go out, why, and what changed since the live release."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from tasks.reporting.figures import MINUS, Dot, Group, dots, percent
+from tasks.reporting.parts import Cell, Headline, Paragraph, Picture, Pictures, Section, Table
+from tasks.reporting.reading import Figures
+from tasks.reporting.samples import LANGUAGES
+from tasks.reporting.words import interval, megabytes, per_cent, plural, signed, spoken_difference, tiny
+
+
+def verdict(gate: Figures) -> tuple[bool, str, list[str]]:
+    """(whether it may go out, the heading, why: a sentence, and the rules that failed, in words)."""
+    reasons = gate["reasons"]
+    failed = [reason for reason in reasons if not reason["passed"]]
+    live = gate["champion"]
+    count = plural(len(reasons), "rule")
+    if gate["promote"]:
+        beside = f"Release {live} is live." if live else "Nothing is live yet: this would be the first release."
+        return True, "Cleared for release", [f"All {count} of the gate hold. {beside}"]
+    beside = f"Release {live} stays live." if live else "Nothing is live yet, and nothing goes out."
+    said = f"{len(failed)} of {count} of the gate {'fails' if len(failed) == 1 else 'fail'}. {beside}"
+    return False, "Held back", [said, *(reason["why"] for reason in failed)]
+
+
+def rules(gate: Figures) -> Section:
+    """Every rule of the gate with figure, limit and outcome."""
+    rows = [
+        (
+            Cell(reason["rule"], "code"),
+            Cell(value(reason["figure"]), "number"),
+            Cell(value(reason["limit"]), "number"),
+            Cell("✓ passed", "good") if reason["passed"] else Cell("✗ failed", "bad"),
+            reason["why"].removeprefix(f"{reason['rule']}: "),
+        )
+        for reason in gate["reasons"]
+    ]
+    return Section(
+        "gate",
+        "Gate",
+        [
+            Table(
+                "Rules of section gate in params.yaml",
+                ("rule", "figure", "limit", "outcome", "in words"),
+                rows,
+                words=5,
+                empty="no rule is switched on",
+            )
+        ],
+    )
+
+
+def headlines(evaluate: Figures, reward: Figures, quantize: Figures, answers: Figures) -> list[Headline]:
+    """The few figures a busy reader wants, each with what to hold it against."""
+
+    def before(key: str) -> str:
+        return f"SFT {share_of(evaluate[key]['sft'])}, base {share_of(evaluate[key]['base'])}"
+
+    correct = reward["correctness"]["accuracy"]
+    agreement, languages = quantize["int4"]["agreement"], [code for code in LANGUAGES if code in answers["right"]]
+    return [
+        Headline("Right answers", f"{share_of(evaluate['correct']['aligned'])}\u00a0%", before("correct")),
+        Headline("As people prefer", f"{share_of(evaluate['preferred']['aligned'])}\u00a0%", before("preferred")),
+        Headline("Abstains rightly", f"{share_of(evaluate['abstains']['aligned'])}\u00a0%", before("abstains")),
+        Headline(
+            "Reward model is right", per_cent(correct["share"]), f"on correctness, {plural(correct['n'], 'pair')}"
+        ),
+        Headline(
+            "int4 agrees",
+            per_cent(agreement["mean"]),
+            f"of tokens; KL {tiny(quantize['int4']['kl']['mean'])}; {megabytes(quantize['sizes']['total_bytes'])} MB",
+        ),
+        Headline(
+            "Right on documents",
+            f"{share_of(answers['right'])}\u00a0%",
+            ", ".join(f"{LANGUAGES[code]} {percent(answers['right'][code]['share'])}" for code in languages),
+        ),
+    ]
+
+
+def changes(evaluate: Figures) -> Section:
+    """Tonight's model against the live release on shared cases, and each training step against the one before it."""
+    blocks: list = []
+    champion = evaluate["champion"]
+    steps = [("SFT against base", evaluate["sft_over_base"]), ("aligned against SFT", evaluate["aligned_over_sft"])]
+    if champion is None:
+        blocks.append(
+            Paragraph(
+                "No release is live, so there is nothing to compare with yet. "
+                "The steps of this night are compared with each other instead."
+            )
+        )
+    else:
+        name = champion["release"]
+        text = (
+            f"Release {name} is live; its answers to {plural(champion['cases'], 'case')} that are still asked the same "
+            "way were judged again by tonight's rules."
+        )
+        if champion["win_rate"] is not None:
+            rate = share_of_mean(champion["win_rate"])
+            text += f" Tonight's reward model prefers the new answer in {rate}, ties counted half."
+        if champion["gain"] is None:
+            text += " Too few shared cases are left for an interval."
+        else:
+            steps.insert(0, (f"tonight against {name}", champion["gain"]))
+        blocks.append(Paragraph(text))
+    kinds = (("correct", "right answers"), ("preferred", "as people prefer"))
+    blocks.append(
+        Pictures(
+            [
+                Picture(
+                    label[0].upper() + label[1:],
+                    differences(label, {title: gain[key] for key, title in kinds}),
+                    "Points gained or lost, on the same cases.",
+                )
+                for label, gain in steps
+            ]
+        )
+    )
+    blocks.append(
+        Table(
+            "Paired differences, in points",
+            ("", "what", "difference", "95 % interval", "cases", "better", "worse", "p"),
+            [
+                (
+                    label,
+                    title,
+                    signed(100 * gain[key]["difference"]),
+                    f"{signed(100 * gain[key]['low'])} to {signed(100 * gain[key]['high'])}",
+                    f"{gain[key]['n']:,}",
+                    f"{gain[key]['better']:,}",
+                    f"{gain[key]['worse']:,}",
+                    tiny(gain[key]["p"]),
+                )
+                for label, gain in steps
+                for key, title in kinds
+            ],
+            words=2,
+        )
+    )
+    blocks.append(
+        Paragraph(
+            "Better and worse count cases on which only one side is right (or as preferred); p is the exact sign "
+            "test. Bootstrap intervals over cases.",
+            "note",
+        )
+    )
+    return Section("changes", "What changed", blocks)
+
+
+def differences(label: str, found: dict[str, Figures]) -> Markup:
+    """Paired differences as dots about zero; the scale is the comparison's own, so that small ones can be seen."""
+    widest = max(abs(difference[end]) for difference in found.values() for end in ("low", "high", "difference"))
+    scale = next((limit for limit in (0.02, 0.05, 0.1, 0.2, 0.5) if widest <= limit), 1.0)
+    rows = [
+        Dot(title, difference["difference"], difference["low"], difference["high"])
+        for title, difference in found.items()
+    ]
+    return dots(
+        [Group("", rows)],
+        f"{label}: " + "; ".join(f"{title} {spoken_difference(d)}" for title, d in found.items()),
+        room=112,
+        bounds=(-scale, scale),
+    )
+
+
+def share_of(languages: Figures) -> str:
+    """The share over all languages in per cent; "–" where there is no case."""
+    return percent(languages["all"]["share"]) if "all" in languages else "–"
+
+
+def share_of_mean(mean: Figures) -> str:
+    """A mean of shares with its interval: "61.2 % (55.0 – 67.1)"."""
+    return f"{per_cent(mean['mean'])} ({interval(mean)})"
+
+
+def value(number: float | None) -> str:
+    """A figure or limit of the gate, as params.yaml would write it."""
+    return "–" if number is None else f"{number + 0.0:.4g}".replace("-", MINUS)  # + 0.0: no −0

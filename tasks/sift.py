@@ -1,0 +1,103 @@
+"""What must not be learned from: refused, too long, in the evaluation, or said before.
+
+Kept rows stay in their order, and of copies the first stays. Each row left out is noted with the reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tasks.duplicates import NearDuplicates, questions
+from tasks.formats import Case, Instruction, Prompt, Ranking
+from tasks.formats.rows import fingerprint
+from tasks.params import Prepare
+from tasks.progress import bar
+
+Row = Instruction | Ranking | Prompt
+
+
+class Dropped:
+    """What is left out, in order, with the reason's kind (for counting) and its detail."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, str | None]] = []
+        self.counts: Counter[str] = Counter()
+
+    def add(self, source: str, id_: str | None, kind: str, detail: str = "") -> None:
+        """`kind` "exact duplicate of" with `detail` "a.jsonl:3" is told as both."""
+        self.rows.append({"source": source, "id": id_, "reason": f"{kind} {detail}".rstrip()})
+        self.counts[kind.removesuffix(" of")] += 1
+
+
+class Sift:
+    """Leaves out rows that were refused, are too long, stand in the evaluation, or say what another row says."""
+
+    def __init__(self, cfg: Prepare, refused: dict[str, str], cases: Sequence[Case], dropped: Dropped) -> None:
+        self.cfg, self.refused, self.dropped = cfg, refused, dropped
+        self.evaluation = NearDuplicates(cfg.similarity, cfg.added_words)
+        self.exact: dict[str, str] = {}
+        for case in bar(cases, "evaluation prompts"):
+            (asked,) = questions(case.messages)
+            if asked not in self.exact:
+                self.exact[asked] = case.id
+                self.evaluation.add(case.id, asked)
+
+    def keeps(self, row: Row, answers: Sequence[str]) -> bool:
+        """Whether the row stays; otherwise it is noted in `dropped`."""
+        prompt = row.messages[:-1] if isinstance(row, Instruction) else row.messages
+        reason = None
+        if row.source in self.refused:
+            reason = ("refused:", self.refused[row.source])
+        elif sum(len(m["content"]) for m in prompt) > self.cfg.max_prompt_characters:
+            reason = ("prompt longer than prepare.max_prompt_characters", "")
+        elif max(map(len, answers), default=0) > self.cfg.max_answer_characters:
+            reason = ("answer longer than prepare.max_answer_characters", "")
+        else:
+            for asked in questions(row.messages):
+                case = self.exact.get(asked) or self.evaluation.find(asked)
+                if case:
+                    reason = ("overlaps evaluation case", case)
+                    break
+        if reason:
+            self.dropped.add(row.source, row.id, *reason)
+        return reason is None
+
+    def distinct(self, rows: Sequence[Instruction] | Sequence[Prompt], title: str) -> list[Instruction] | list[Prompt]:
+        """Rows without refused ones and copies. Two rows that share an id by accident get different ones."""
+        seen: dict[str, str] = {}
+        near = NearDuplicates(self.cfg.similarity, self.cfg.added_words)
+        kept, ids = [], set()
+        for row in bar(rows, title):
+            said = row.messages
+            if not self.keeps(row, [m["content"] for m in said if m["role"] == "assistant"]):
+                continue
+            key, text = fingerprint(said), "\n".join(f"{m['role']} {m['content']}" for m in said)
+            if key in seen:
+                self.dropped.add(row.source, row.id, "exact duplicate of", seen[key])
+                continue
+            twin = near.add(row.source, text)
+            if twin:
+                self.dropped.add(row.source, row.id, "near duplicate of", twin)
+                continue
+            seen[key] = row.source
+            kept.append(replace(row, id=f"{row.id}.{key[:8]}") if row.id in ids else row)
+            ids.add(row.id)
+        return kept
+
+    def judgements(self, rows: Sequence[Ranking]) -> list[Ranking]:
+        """Rankings without refused ones and without the same judgement twice. Different people's are no copies."""
+        seen: dict[tuple, str] = {}
+        kept = []
+        for row in bar(rows, "preferences"):
+            if not self.keeps(row, list(row.answers.values())):
+                continue
+            texts = tuple(tuple(sorted(row.answers[letter] for letter in group)) for group in row.ranking)
+            key = (fingerprint(row.messages), texts, row.annotator)
+            if key in seen:
+                self.dropped.add(row.source, row.id, "exact duplicate of", seen[key])
+                continue
+            seen[key] = row.source
+            kept.append(row)
+        return kept

@@ -1,0 +1,1 @@
+"""What the training stages share: models and tokens, generation, checkpoints, trainers, methods of alignment."""

@@ -1,0 +1,116 @@
+"""What the three TRL trainers share: arguments, checkpoints, the learning curve, and an adapter folder without noise.
+
+Precision is stated, never inherited (TRL's default is bf16), and so is everything else that would change the bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.files import read_json, write_json, write_jsonl
+from tasks.params import Compute, Lora, Training
+from tasks.progress import log
+from tasks.training import checkpoints
+from tasks.training.models import device_of
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import TrainerCallback
+
+# Seconds and memory differ from run to run; token counts restart when a killed run resumes.
+NOT_IN_CURVE = ("epoch", "num_tokens", "total_flos")
+
+
+def arguments(cfg: Training, compute: Compute, seed: int, work: Path) -> dict[str, Any]:
+    """Keyword arguments for SFTConfig, RewardConfig and DPOConfig alike.
+
+    One epoch, in sequence: the passes over the rows are laid out by rows.schedule.
+    """
+    return {
+        "output_dir": str(work), "num_train_epochs": 1, "train_sampling_strategy": "sequential",
+        "per_device_train_batch_size": cfg.batch_size, "per_device_eval_batch_size": cfg.batch_size,
+        "gradient_accumulation_steps": cfg.accumulate, "gradient_checkpointing": False,
+        "learning_rate": cfg.learning_rate, "warmup_steps": cfg.warmup, "lr_scheduler_type": "linear",
+        "weight_decay": cfg.weight_decay, "max_grad_norm": 1.0, "optim": "adamw_torch",
+        "logging_steps": cfg.log_every, "save_strategy": "steps", "save_steps": cfg.save_every, "save_total_limit": 2,
+        "eval_strategy": "no", "report_to": "none", "disable_tqdm": True, "dataloader_num_workers": 0,
+        "dataloader_pin_memory": False, "seed": seed, "data_seed": seed, "fp16": False,
+        "bf16": compute.precision == "bf16-autocast", "use_cpu": device_of(compute).type == "cpu",
+    }
+
+
+def lora_config(lora: Lora, task: str) -> LoraConfig:
+    """A PEFT adapter of `task` CAUSAL_LM or SEQ_CLS; the latter keeps its whole score head beside the adapter."""
+    from peft import LoraConfig
+
+    targets = lora.targets if isinstance(lora.targets, str) else sorted(lora.targets)
+    return LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets,
+                      task_type=task, modules_to_save=["score"] if task == "SEQ_CLS" else None)
+
+
+def train(trainer: Any, work: Path) -> None:
+    """Train, from the newest complete checkpoint in `work` where there is one, and mark the checkpoints made."""
+    trainer.remove_callback(_printer())
+    trainer.add_callback(checkpoints.marker_callback())
+    trainer.add_callback(_progress())
+    newest = checkpoints.newest_complete(work)
+    checkpoints.say_resume(newest)
+    trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+
+
+def curve(trainer: Any) -> list[dict[str, float]]:
+    """The logged points, {"step", "loss", "learning_rate", "grad_norm", …}, without what differs between equal runs."""
+    points = []
+    for entry in trainer.state.log_history:
+        if "loss" in entry:
+            points.append({key: round(float(value), 6) if key != "step" else value for key, value in entry.items()
+                           if key not in NOT_IN_CURVE and not key.endswith(("runtime", "per_second"))})
+    if not points:  # fewer steps than log_every: the mean over all of them is the one point
+        last = trainer.state.log_history[-1]
+        points.append({"step": last["step"], "loss": round(float(last["train_loss"]), 6)})
+    return points
+
+
+def save_adapter(model: Any, points: Sequence[dict[str, float]], out: Path) -> None:
+    """Write adapter_model.safetensors, a canonical adapter_config.json and curve.jsonl, and nothing else.
+
+    PEFT writes its target modules in set order and a README with the place of the base model; neither is stable.
+    """
+    model.save_pretrained(out, safe_serialization=True, save_embedding_layers=False)
+    (out / "README.md").unlink(missing_ok=True)
+    config = read_json(out / "adapter_config.json")
+    config["base_model_name_or_path"] = None  # the graph says what it sits on
+    for key, value in config.items():
+        if key in ("target_modules", "modules_to_save", "exclude_modules") and isinstance(value, list):
+            config[key] = sorted(value)
+    write_json(out / "adapter_config.json", config)
+    write_jsonl(out / "curve.jsonl", points)
+
+
+def trainable(model: Any) -> int:
+    """Number of parameters that are trained."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _printer() -> type[TrainerCallback]:
+    from transformers import PrinterCallback
+
+    return PrinterCallback
+
+
+def _progress() -> TrainerCallback:
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):
+        """One line at each point of the curve."""
+
+        def on_log(self, args, state, control, logs=None, **_):
+            """Step, loss and, for pairs, how many are the right way round."""
+            if logs and "loss" in logs:
+                right = logs.get("accuracy", logs.get("rewards/accuracies"))
+                pairs = f", pairs right {float(right):.2f}" if right is not None else ""
+                log(f"step {state.global_step}/{state.max_steps}: loss {float(logs['loss']):.4f}{pairs}")
+
+    return Progress()

@@ -1,0 +1,1 @@
+"""What the validate stage is made of: frames of raw rows, suites of expectations, Data Docs that need no network."""

@@ -1,0 +1,239 @@
+"""Raw data as tables, one row of a table for one row of a file: the columns that the expectations speak of.
+
+Anything an expectation cannot see by itself is computed here as a column, such as whether a prompt stands in an
+evaluation set as well. `where` names the row; a row that could not be read has its `problem` and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks import behaviours
+from tasks.duplicates import folded, questions
+from tasks.errors import DataError
+from tasks.formats import (
+    Case,
+    Instruction,
+    Problem,
+    Prompt,
+    Ranking,
+    Read,
+    read_evaluation,
+    read_instructions,
+    read_preferences,
+    read_prompts,
+)
+from tasks.formats.evaluation import ANSWER_SETS, DOCUMENT_SET, PAIR_SETS
+from tasks.formats.rows import Message, fingerprint
+
+if TYPE_CHECKING:
+    import pandas
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffd]")
+Table = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """All raw data, read once."""
+
+    folder: Path
+    instructions: Read[Instruction]
+    preferences: Read[Ranking]
+    prompts: Read[Prompt]
+    evaluation: Read[Case]
+
+
+def read(data: Path) -> Raw:
+    """Read data/; DataError when a folder of it is missing or empty."""
+    return Raw(
+        data,
+        read_instructions(data / "instructions"),
+        read_preferences(data / "preferences"),
+        read_prompts(data / "prompts"),
+        read_evaluation(data / "evaluation"),
+    )
+
+
+def tables(raw: Raw, max_bytes: int) -> dict[str, Table]:
+    """Kind → rows with the columns of that kind."""
+    held_out = {q for case in raw.evaluation.rows for q in questions(case.messages)}
+    return {
+        "instructions": _instructions(raw.instructions, held_out),
+        "preferences": _preferences(raw.preferences, held_out),
+        "prompts": _prompts(raw.prompts, held_out),
+        "evaluation": _evaluation(raw.evaluation, raw.folder),
+        "documents": _documents(raw.folder / "documents", max_bytes),
+    }
+
+
+def frame(table: Table) -> pandas.DataFrame:
+    """A data frame whose columns hold plain objects: an absent value is None, never NaN."""
+    import pandas
+
+    columns = list(dict.fromkeys(key for row in table for key in row))
+    return pandas.DataFrame({c: pandas.Series([row.get(c) for row in table], dtype=object) for c in columns})
+
+
+def control(texts: Iterable[str]) -> str | None:
+    """The control characters in the texts, as "U+0007"; None where there are none. Line ends and tabs are allowed."""
+    found = {c for text in texts for c in _CONTROL.findall(text)}
+    return " ".join(f"U+{ord(c):04X}" for c in sorted(found)) or None
+
+
+def _problems(problems: list[Problem]) -> Table:
+    """A row for each problem; a file that is lost whole has a column of its own: it is more than one bad row."""
+    said = [("file_problem" if p.whole_file else "problem", p) for p in problems]
+    return [{"where": p.where, column: f"{p.what}; {p.remedy}"} for column, p in said]
+
+
+def _given_id(id_: str, messages: list[Message]) -> str | None:
+    """The row's own id; None where it was made from the text."""
+    return None if id_ == fingerprint(messages) else id_
+
+
+def _common(row: Instruction | Ranking | Prompt | Case) -> dict[str, Any]:
+    return {
+        "where": row.source,
+        "problem": None,
+        "file_problem": None,
+        "language": row.language,
+        "id": _given_id(row.id, row.messages),
+    }
+
+
+def _instructions(read: Read[Instruction], held_out: set[str]) -> Table:
+    table, seen = [], set()
+    for row in read.rows:
+        texts, key = [m["content"] for m in row.messages], folded(row.messages)
+        table.append(
+            {
+                **_common(row),
+                "form": row.form,
+                "roles": " ".join(m["role"] for m in row.messages),
+                "prompt_characters": sum(map(len, texts[:-1])),
+                "answer_characters": len(texts[-1]),
+                "shortest_message": min(map(len, texts)),
+                "control_characters": control(texts),
+                "duplicate": key in seen,
+                "in_evaluation": any(q in held_out for q in questions(row.messages)),
+            }
+        )
+        seen.add(key)
+    return table + _problems(read.problems)
+
+
+def _preferences(read: Read[Ranking], held_out: set[str]) -> Table:
+    table = []
+    for row in read.rows:
+        answers = list(row.answers.values())
+        lengths = [len(a) for a in answers] or [0]
+        common = _common(row)
+        table.append(
+            {
+                **common,
+                "form": row.form,
+                "annotator": row.annotator,
+                "annotation": None if row.annotation is None else str(row.annotation),
+                "judgement": f"{common['id']} by {row.annotator}" if common["id"] and row.form == "rankings" else None,
+                "prompt_characters": sum(len(m["content"]) for m in row.messages),
+                "shortest_answer": min(lengths),
+                "longest_answer": max(lengths),
+                "answers": len(answers),
+                "different_answers": len(set(answers)),
+                "letters": " ".join(sorted(row.answers)),
+                "ranked_letters": " ".join(sorted(letter for group in row.ranking for letter in group)),
+                "control_characters": control([*answers, *(m["content"] for m in row.messages)]),
+                "in_evaluation": any(q in held_out for q in questions(row.messages)),
+            }
+        )
+    return table + _problems(read.problems)
+
+
+def _prompts(read: Read[Prompt], held_out: set[str]) -> Table:
+    table, seen = [], set()
+    for row in read.rows:
+        key = folded(row.messages)
+        table.append(
+            {
+                **_common(row),
+                "prompt_characters": sum(len(m["content"]) for m in row.messages),
+                "control_characters": control(m["content"] for m in row.messages),
+                "duplicate": key in seen,
+                "in_evaluation": any(q in held_out for q in questions(row.messages)),
+            }
+        )
+        seen.add(key)
+    return table + _problems(read.problems)
+
+
+def _evaluation(read: Read[Case], data: Path) -> Table:
+    table = []
+    for case in read.rows:
+        f = case.fields
+        answers = [f[k] for k in ("answer", "chosen", "rejected") if f.get(k) is not None]
+        table.append(
+            {
+                **_common(case),
+                "set": case.set,
+                "prompt_characters": sum(len(m["content"]) for m in case.messages),
+                "shortest_answer": min(map(len, answers)) if answers else None,
+                "control_characters": control([*answers, *(m["content"] for m in case.messages)]),
+                "answers_differ": f["chosen"] != f["rejected"] if case.set in PAIR_SETS else None,
+                "answer_as_meant": (f["answer"] is None) == (case.set == "unanswerable")
+                if case.set in ANSWER_SETS
+                else None,
+                "cited_note_answers": _cited(case),
+                "distractor_is_answer": _distracted(case),
+                "source_exists": (data / f["source"]).is_file() if case.set == DOCUMENT_SET and f["source"] else None,
+            }
+        )
+    return table + _problems(read.problems)
+
+
+def _cited(case: Case) -> bool | None:
+    """Whether each cited note holds the answer; None where nothing is cited."""
+    if not case.fields.get("cite") or not case.fields.get("answer"):
+        return None
+    answer = case.fields["answer"]
+    notes = [case.passages[n - 1] if 1 <= n <= len(case.passages) else "" for n in case.fields["cite"]]
+    return all(behaviours.found(note, [answer]) for note in notes)
+
+
+def _distracted(case: Case) -> bool | None:
+    """Whether a distractor equals the answer, so that no answer could be right; None where there is no answer."""
+    if not case.fields.get("answer"):
+        return None
+    return behaviours.fold(case.fields["answer"]) in {behaviours.fold(d) for d in case.fields["distractors"]}
+
+
+def _documents(folder: Path, max_bytes: int) -> Table:
+    """One row a file. The text is what the loaders of the embed stage get out of it."""
+    from tasks.rag import loaders
+
+    paths = [p for p in folder.rglob("*") if p.is_file()] if folder.is_dir() else []
+    paths = [p for p in paths if not any(part.startswith((".", "~$")) for part in p.relative_to(folder).parts)]
+    if not paths:
+        raise DataError(str(folder), "holds no documents", "put .md .txt .html .pdf or .docx files there")
+    table, seen = [], set()
+    for path in sorted(paths, key=lambda p: p.relative_to(folder).as_posix()):
+        where = f"{folder.name}/{path.relative_to(folder).as_posix()}"
+        row = {"where": where, "problem": None, "suffix": path.suffix.lower(), "bytes": path.stat().st_size}
+        try:
+            pages = loaders.load(path, where, max_bytes).pages
+        except Exception as error:  # a parser may fail in any way on a broken file; the check is there to say so
+            row["problem"] = (
+                f"cannot be read ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+            )
+        else:
+            row["characters"] = sum(len(page.text) for page in pages)
+        digest = hashlib.sha256(path.read_bytes()).digest()
+        row["duplicate"] = digest in seen
+        seen.add(digest)
+        table.append(row)
+    return table
