@@ -1,0 +1,224 @@
+"""The Prefect door: `python -m flows.nightly` runs the stages of dvc.yaml that have changed, commits, promotes, pushes.
+
+The stages, their order and what has changed are DVC's; Prefect sees one task a stage. It works with no server running.
+The first Ctrl-C ends the stages and the night; nothing is lost, and the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from tasks import environment
+
+environment.apply()
+# The screen is ours (flows/screen.py); Prefect's own lines go to its API, and here with --verbose.
+os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO" if "--verbose" in sys.argv else "CRITICAL")
+
+from prefect import flow, get_run_logger  # noqa: E402
+from prefect.artifacts import (  # noqa: E402
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
+from pydantic import BaseModel, ConfigDict, Field  # noqa: E402
+
+from flows import dvc, processes, schedule, server, steps  # noqa: E402
+from flows.screen import Screen  # noqa: E402
+from tasks import params, promote  # noqa: E402
+from tasks.errors import NightshiftError, ParamsError, ServiceError  # noqa: E402
+
+
+class Options(BaseModel):
+    """What can be said about one night; the form that Prefect's UI shows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stages: list[str] = Field(default_factory=list, description="only these stages and those they need; empty: all")
+    push: bool = Field(default=True, description="push outputs to the DVC remote")
+    commit: bool = Field(default=True, description="commit data.dvc, dvc.lock, metrics and the release")
+    yes: bool = Field(default=False, description="promote without asking where params.yaml says nightly.approval: ask")
+    verbose: bool = Field(default=False, description="show every line of every stage")
+
+
+class NightFailedError(NightshiftError):
+    """At least one stage failed; the others did what they could."""
+
+    def __init__(self, failures: list[BaseException], summary: list[str]):
+        """`summary` is what came out all the same."""
+        self.summary = summary
+        super().__init__("\n".join(str(error) for error in failures))
+
+
+@flow(name="nightly", task_runner=ThreadPoolTaskRunner(max_workers=64), validate_parameters=True)
+def nightly(options: Options) -> list[str]:
+    """One night; returns what came out, a line each. NightFailedError when a stage failed."""
+    root = Path.cwd()
+    processes.reopen()
+    night = steps.Night(root, params.load(root / "params.yaml"), Screen(options.verbose), datetime.now().astimezone())
+    graph = steps.make_ready(night)
+    names = graph.with_ancestors(options.stages) if options.stages else graph.names
+    unchanged = graph.unchanged(ignoring=_settled(night)) & set(names)
+    night.screen.begin(f"night of {night.began:%Y-%m-%d}: {len(names)} stages, {len(names) - len(unchanged)} to run", names)
+    progress = create_progress_artifact(progress=0.0, key="nightly-progress", description=f"Night of {night.began:%Y-%m-%d}")
+    try:
+        failures = schedule.run(night, graph, names, unchanged, lambda share: update_progress_artifact(progress, share))
+    except BaseException:
+        processes.stop_all()
+        raise
+    finally:
+        dvc.order_lock(root, graph.names)
+    tally = {word: list(night.states.values()).count(word) for word in ("ran", "cached", "failed", "skipped")}
+    summary = [
+        ", ".join(f"{count} {word}" for word, count in tally.items() if count),
+        *finish(night, options, not failures),
+    ]
+    for line in summary:
+        get_run_logger().info(line)
+    if failures:
+        raise NightFailedError(failures, summary)
+    return summary
+
+
+def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:
+    """Commit, promote, push, and say so; a night with a failed stage commits what ran and promotes nothing."""
+    lines, committed = [], []
+    accepted = True
+    try:
+        committed += filter(None, [steps.commit_night(night)]) if options.commit else []
+    except ServiceError as error:
+        lines.append(steps.refused(error))
+        accepted = False
+    if whole and accepted:
+        lines.append(f"release: {steps.promote_release(night, _approved(night, options))}")
+        try:
+            committed += filter(None, [steps.commit_release(night)]) if options.commit else []
+        except ServiceError as error:
+            lines.append(steps.refused(error))
+    figures = night.figures()
+    page = _report(night)
+    if page:
+        lines.append(f"report: {page.relative_to(night.root)}")
+    if committed:
+        lines.append(f"commit: {', '.join(commit[:10] for commit in committed)}")
+    if options.push and whole:
+        lines.append(f"remote: {steps.push(night)}")
+    create_table_artifact(
+        key="nightly-figures",
+        table=[{"figure": label, "value": value} for label, value in figures.items()],
+        description=f"Night of {night.began:%Y-%m-%d}",
+    )
+    link = f"[{page.relative_to(night.root)}]({page.as_uri()})" if page else "none"
+    create_markdown_artifact(key="nightly-report", markdown="\n".join([f"Report: {link}", "", *(f"- {line}" for line in lines)]))
+    return lines
+
+
+def _settled(night: steps.Night) -> frozenset[str]:
+    """What does not count as a change.
+
+    A promotion rewrites champion.json. While the candidate is that release itself, or another that was out before,
+    comparing it once more would be a night for nothing.
+    """
+    found = promote.candidate(night.root)
+    known = found and promote.released_as(night.root, found[1])
+    return frozenset({str(promote.CHAMPION)}) if known else frozenset()
+
+
+def _approved(night: steps.Night, options: Options) -> bool:
+    if night.params.nightly.approval == "auto" or options.yes:
+        return True
+    if not sys.stdin.isatty() or promote.candidate(night.root) is None:
+        return False
+    return input("promote tonight's candidate? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _report(night: steps.Night) -> Path | None:
+    try:
+        page = promote.output_of(night.root, "report") / "index.html"
+    except NightshiftError:
+        return None
+    return page if page.is_file() else None
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 100 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """One night at a time in a folder; the lock goes with the process, however it ends."""
+    (root / ".nightshift").mkdir(exist_ok=True)
+    with open(root / ".nightshift/night.lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ServiceError(
+                "nightly", f"another night is running here (process {file.read().strip()})", "wait for it, or end it"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def dry_run(root: Path, options: Options) -> None:
+    """Print which stages would run and why."""
+    graph = dvc.read(root, patience=10)
+    names = graph.with_ancestors(options.stages) if options.stages else graph.names
+    for name in names:
+        node = graph[name]
+        few = [*node.changed[:4], *([f"{len(node.changed) - 4} more"] if len(node.changed) > 4 else [])]
+        why = ", ".join(few) or ", ".join(f"after {need}" for need in node.needs if need not in graph.unchanged())
+        print(f"  {name:<12}{'unchanged' if name in graph.unchanged() else f'to run: {why}'}")
+
+
+def main(words: list[str] | None = None) -> int:
+    """Entry point; exit code 0 (also when the gate holds the release back), 1 on failure, 130 when stopped."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.nightly", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--stages", nargs="+", default=[], metavar="STAGE", help="only these and the stages they need")
+    parser.add_argument("--no-push", dest="push", action="store_false", help="leave the DVC remote alone")
+    parser.add_argument("--no-commit", dest="commit", action="store_false", help="leave git alone")
+    parser.add_argument("--dry-run", action="store_true", help="say which stages would run, and why")
+    parser.add_argument("--yes", action="store_true", help="promote without asking (nightly.approval: ask)")
+    parser.add_argument("--verbose", action="store_true", help="show every line of every stage")
+    given = vars(parser.parse_args(words))
+    dry, options, root, clock = given.pop("dry_run"), Options(**given), Path.cwd(), time.monotonic()
+    try:
+        if not (root / "dvc.yaml").is_file():
+            raise ParamsError(str(root), "has no dvc.yaml", "run from the repository's root")
+        params.load(root / "params.yaml")
+        if dry:
+            dry_run(root, options)
+            return 0
+        with alone(root), server.api(root):
+            summary = nightly(options)
+    except NightFailedError as error:
+        print(*error.summary, sep="\n")
+        print(f"after {_duration(time.monotonic() - clock)}: {error}", file=sys.stderr)
+        return 1
+    except NightshiftError as error:
+        print(f"nightly: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+    finally:
+        processes.stop_all()
+    print(f"{summary[0]}, in {_duration(time.monotonic() - clock)}", *summary[1:], sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""The steps of a night as Prefect tasks. Each does one thing, and doing it twice does no harm."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.states import Completed, State
+
+from flows import dvc
+from flows.screen import Screen
+from tasks import git, promote
+from tasks.bootstrap import bootstrap
+from tasks.errors import GateError, NightshiftError, ServiceError
+from tasks.figures import figures_from, stage_of, text
+from tasks.files import sha256_file, write_json
+from tasks.params import Params
+
+CHATTER = re.compile(r"> |Running stage|Updating lock|Generating lock|Use `dvc|To track|To enable|\s+(git add|dvc config)")
+TAIL = 15  # lines of a failed stage that are shown
+NIGHT_PATHS = ("data.dvc", "dvc.lock", "metrics")
+
+
+@dataclass
+class Night:
+    """What all steps of one night share."""
+
+    root: Path
+    params: Params
+    screen: Screen
+    began: datetime
+    states: dict[str, str] = field(default_factory=dict)  # stage → ran, cached, failed, skipped
+
+    @property
+    def metrics(self) -> Path:
+        """Where the stages' figures are."""
+        return self.root / "metrics"
+
+    def figures(self, stage: str | None = None) -> dict[str, str]:
+        """Label → value as text: of one stage, or all that have been measured."""
+        places = {label: place for label, place in self.params.release.figures.items() if stage in (None, stage_of(place))}
+        return {label: text(label, value) for label, value in figures_from(places, self.metrics).items() if value is not None}
+
+
+@task(name="prepare")
+def make_ready(night: Night) -> dvc.Graph:
+    """data/ is there, champion.json follows the live release; returns the graph and what has changed in it."""
+    log = get_run_logger()
+    line = bootstrap(night.root)
+    log.info(line)
+    if "filled" in line or "restored" in line:
+        night.screen.line(line)
+    if promote.settle(night.root):
+        log.warning("champion.json now follows releases/LIVE; an earlier promotion had been interrupted")
+    return dvc.read(night.root, night.params.nightly.lock_minutes * 60)
+
+
+@task
+def stage(name: str, night: Night, unchanged: bool) -> State[dvc.Outcome | None]:
+    """One stage of dvc.yaml. Ends as Completed, as Cached, or fails with the stage's own last lines."""
+    log = get_run_logger()
+    if unchanged:
+        night.screen.ended(name, "cached", note=_note(night, name))
+        return Completed(name="Cached", message="nothing it depends on has changed")
+    night.screen.running(name)
+
+    def on_line(line: str) -> None:
+        log.log(logging.INFO, line)
+        if not CHATTER.match(line):
+            night.screen.running(name, line)
+
+    outcome = dvc.repro(night.root, name, night.params.nightly.lock_minutes * 60, on_line)
+    ended = outcome.ended
+    (night.root / ".nightshift/logs").mkdir(parents=True, exist_ok=True)
+    (night.root / f".nightshift/logs/{name}.log").write_text("\n".join(ended.lines) + "\n", encoding="utf-8")
+    if outcome.state == "failed":
+        night.screen.ended(name, "FAILED", ended.seconds)
+        raise ServiceError(
+            f"stage {name}",
+            _why(name, ended.lines),
+            f"mend it and run again (what ran is kept); all of it: .nightshift/logs/{name}.log",
+        )
+    if outcome.state == "cached":
+        night.screen.ended(name, "cached", ended.seconds, _note(night, name))
+        return Completed(name="Cached", message="DVC had its outputs", data=outcome)
+    write_json(
+        night.root / f".nightshift/costs/{name}.json",
+        {
+            "stage": name,
+            "ended": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "seconds": round(ended.seconds, 2),
+            "cpu_seconds": round(ended.cpu_seconds, 2),
+            "peak_memory_bytes": ended.peak_memory_bytes,
+        },
+    )
+    night.screen.ended(name, "ran", ended.seconds, _note(night, name))
+    return Completed(
+        message=f"{ended.seconds:.1f} s, {ended.cpu_seconds:.1f} CPU-s, {ended.peak_memory_bytes / 1e9:.2f} GB",
+        data=outcome,
+    )
+
+
+def _note(night: Night, name: str) -> str:
+    return ", ".join(f"{label} {value}" for label, value in list(night.figures(name).items())[:2])
+
+
+def _why(name: str, lines: list[str]) -> str:
+    """The stage's own words: its one-line error where it gave one, else its last lines."""
+    own = [line for line in lines if line.startswith(f"{name}: ")]
+    if own:
+        return own[-1].removeprefix(f"{name}: ")
+    said = [line for line in lines if not (CHATTER.match(line) or line.startswith("ERROR: failed to reproduce"))]
+    return "failed with\n" + "\n".join(f"    {line}" for line in (said or lines)[-TAIL:])
+
+
+@task
+def commit_night(night: Night) -> str | None:
+    """Commit data.dvc, dvc.lock and metrics; returns the commit, None when nothing has changed or there is no git."""
+    if not git.is_repository(night.root):
+        get_run_logger().warning("not a git repository: nothing committed")
+        night.screen.line("not a git repository: nothing committed")
+        return None
+    body = "\n".join(f"{label}: {value}" for label, value in night.figures().items())
+    return git.commit(night.root, NIGHT_PATHS, f"Night of {night.began:%Y-%m-%d}\n\n{body}".strip())
+
+
+@task
+def promote_release(night: Night, approved: bool) -> str:
+    """Make the candidate live if the gate lets it out and it is new; returns a line about it."""
+    found = promote.candidate(night.root)
+    live = promote.live(night.root)
+    standing = f"{live} stays live" if live else "nothing is live yet"
+    if found is None:
+        return f"no candidate; {standing}"
+    manifest = found[1]
+    known = promote.released_as(night.root, manifest)
+    if known and known["release"] == live:
+        return f"nothing new; {standing}"
+    if not manifest["gate"]["promote"]:
+        return f"held back by the gate: {'; '.join(promote.refusals(manifest))}. {standing.capitalize()}"
+    if not approved:
+        return f"waits for approval (nightshift promote); {standing}"
+    try:
+        done = promote.promote(night.root, datetime.now(UTC))
+    except GateError as error:
+        return f"{error}; {standing}"
+    get_run_logger().info("%s is live", done.release)
+    return f"{done.release} is live" + (f" (before: {done.before})" if done.before else "")
+
+
+@task
+def commit_release(night: Night) -> str | None:
+    """Commit releases/ and champion.json as they are now."""
+    if not git.is_repository(night.root):
+        return None
+    return git.commit(night.root, promote.COMMITTED, f"Release {promote.live(night.root)}")
+
+
+@task
+def push(night: Night) -> str:
+    """Push outputs to the DVC remote unless just these are there; one out of reach is tried again next night."""
+    marker = night.root / ".nightshift/pushed.json"
+    state = {name: sha256_file(night.root / name) for name in ("data.dvc", "dvc.lock") if (night.root / name).is_file()}
+    if marker.is_file() and json.loads(marker.read_text()) == state:
+        return "nothing new"
+    done, line = dvc.push(night.root, night.params.nightly.push_minutes)
+    if not done:
+        get_run_logger().warning("not pushed: %s", line)
+        return f"NOT PUSHED: {line} (tried again next night)"
+    write_json(marker, state)
+    return line
+
+
+def refused(error: NightshiftError) -> str:
+    """A refused commit, in one line for the summary."""
+    return f"NOT COMMITTED: {error}"
