@@ -1,0 +1,191 @@
+"""The figures of a made-up night: each goes through the stage's own Report class, so that a renamed key breaks here.
+
+They are invented but hang together (intervals are computed, not typed).
+"""
+
+from __future__ import annotations
+
+from tasks.align import AlignReport
+from tasks.answers import Abstention, AnswersReport
+from tasks.base import BaseReport
+from tasks.candidates import CandidatesReport
+from tasks.embed import EmbedReport
+from tasks.evaluate import Against, Degenerate, EvaluateReport, Gain, Kl, Rewards
+from tasks.evaluation.fidelity import Fidelity
+from tasks.gate import GateReport, Reason
+from tasks.index import IndexReport, Probes
+from tasks.merge import MergeReport
+from tasks.prepare import PrepareReport
+from tasks.quantize import Calibration, Layers, QuantizeReport, Sizes
+from tasks.release import ReleaseReport
+from tasks.reports import Report, Share
+from tasks.reward import Bin, PairsReport, RewardReport
+from tasks.sft import SftReport
+from tasks.stats import Difference, Mean, share
+from tasks.validate import Finding, Refused, ValidateReport
+
+SCRIPT = '<script>alert("model")</script>'
+IMAGE = '<img src=x onerror="alert(1)">'
+HASH = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+LIVE = "2026-11-22-1b2c3d4e"
+MODELS = ("base", "sft", "aligned")
+CASES = {"facts": 240, "context": 400, "unanswerable": 200}
+RATES = {  # set → behaviour → share of base, SFT, aligned
+    "facts": {"right": (0.31, 0.86, 0.85), "concise": (0.22, 0.71, 0.97), "abstains": (0.0, 0.03, 0.04),
+              "preferred": (0.22, 0.71, 0.97), "ended": (0.4, 0.99, 1.0)},
+    "context": {"right": (0.12, 0.79, 0.80), "cites": (0.02, 0.55, 0.91), "concise": (0.18, 0.66, 0.96),
+                "abstains": (0.01, 0.06, 0.08), "preferred": (0.01, 0.41, 0.88), "ended": (0.35, 0.98, 1.0)},
+    "unanswerable": {"abstains": (0.02, 0.48, 0.77), "concise": (0.2, 0.75, 0.98), "preferred": (0.01, 0.44, 0.76),
+                     "ended": (0.4, 0.99, 1.0)},
+}
+
+
+def of(rate: float, n: int) -> Share:
+    """A share near `rate` of n cases."""
+    return share([i < round(rate * n) for i in range(n)])
+
+
+def mean(value: float, half: float, n: int = 200) -> Mean:
+    """A mean with a given half width."""
+    return Mean(mean=value, low=round(value - half, 9), high=round(value + half, 9), n=n)
+
+
+def languages(rate: float, n: int) -> dict[str, Share]:
+    """All, and two thirds English somewhat better than one third Chinese."""
+    return {"all": of(rate, n), "en": of(min(1.0, rate * 1.03), n * 2 // 3), "zh": of(rate * 0.94, n // 3)}
+
+
+def each(rates: tuple[float, float, float], n: int) -> dict[str, dict[str, Share]]:
+    """Model → language → share."""
+    return {model: languages(rate, n) for model, rate in zip(MODELS, rates, strict=True)}
+
+
+def gained(correct: float, preferred: float) -> Gain:
+    """Differences on 640 and 600 cases."""
+    def one(value: float, n: int) -> Difference:
+        better, worse = round(max(value, 0) * n) + 20, round(max(-value, 0) * n) + 20
+        return Difference(difference=value, low=round(value - 0.025, 6), high=round(value + 0.025, 6), n=n,
+                          better=better, worse=worse, p=0.0312)
+    return Gain(correct=one(correct, 640), preferred=one(preferred, 600))
+
+
+def pairs(rate: float, n: int, **defects: float) -> PairsReport:
+    """A set of pairs; a defect's name is written with _ for a space."""
+    return PairsReport(accuracy=of(rate, n), mean_margin=1.37,
+                       by_defect={name.replace("_", " "): of(r, n // len(defects)) for name, r in defects.items()},
+                       by_language={"en": of(rate, n // 2), "zh": of(rate - 0.04, n // 2)})
+
+
+def metrics(*, champion: str | None = LIVE, promote: bool = True) -> dict[str, Report]:
+    """Stage → its report."""
+    return {**data(), **training(), "evaluate": evaluated(champion), **served(), "gate": GateReport(
+        promote=promote, champion=champion, reasons=[
+            Reason(rule="correct", figure=0.819, limit=0.6, passed=True,
+                   why="correct: 81.9 % of answerable cases answered right; at least 60.0 % is asked"),
+            Reason(rule="kl", figure=7.41, limit=20.0, passed=True,
+                   why="kl: 7.41 nats an answer from SFT to aligned model; at most 20.00 is asked"),
+            Reason(rule="recall", figure=0.612 if not promote else None, limit=0.7, passed=promote,
+                   why=f"recall: 61.2 % of those questions had their source {SCRIPT}; at least 70.0 % is asked"),
+        ]), "release": ReleaseReport(manifest=HASH, bytes=5_200_000, promote=promote)}
+
+
+def data() -> dict[str, Report]:
+    """Checks and preparation."""
+    return {
+        "validate": ValidateReport(
+            rows={"instructions": 4200, "preferences": 1640, "prompts": 300, "evaluation": 1640, "documents": 61},
+            checks={"instructions": 9, "preferences": 11, "prompts": 6, "evaluation": 12, "documents": 4},
+            findings=[
+                Finding(kind="preferences", check="chosen and rejected differ", severity="critical", passed=True,
+                        rows=3, share=0.0018, allowed=0.02,
+                        where=["preferences/week-44.jsonl:17", "preferences/week-46.jsonl:9"]),
+                Finding(kind="documents", check=f"the name is text {IMAGE}", severity="warning", passed=False, rows=1,
+                        share=0.016, allowed=0.0, where=["documents/stores/north.pdf"])],
+            refused=[Refused(where="preferences/week-44.jsonl:17", reasons=["chosen and rejected differ"])]),
+        "prepare": PrepareReport(
+            read={"instructions": 4200, "preferences": 1640, "prompts": 300},
+            instructions={"train": 3810, "eval": 201}, pairs={"train": 2911, "eval": 160}, prompts=288,
+            evaluation={**CASES, "pairs_correctness": 400, "pairs_style": 300, "documents": 240},
+            languages={"instructions": {"en": 2811, "zh": 1200}, "preferences": {"en": 2100, "zh": 971},
+                       "prompts": {"en": 190, "zh": 98}, "evaluation": {"en": 1187, "zh": 593}},
+            forms={"alpaca": 2000, "messages": 1200, "sharegpt": 1000, "ranking": 1400, "pair": 240},
+            dropped={"exact duplicate": 88, "near duplicate": 51, "overlaps evaluation case": 12, "refused:": 3},
+            ranked_prompts=812, judged=4120, judged_twice=640, agreement=0.834, overruled_votes=71, even_pairs=22,
+            ties=310, capped_pairs=5),
+    }
+
+
+def training() -> dict[str, Report]:
+    """Base, the three trainings, candidates and merge."""
+    bins = ((90, 0.58), (110, 0.66), (140, 0.79), (180, 0.88), (340, 0.97))
+    return {
+        "base": BaseReport(model="starter", revision=None, licence="Apache-2.0", architecture="LlamaForCausalLM",
+                           parameters=2_562_624, vocabulary=4096, window=512, dtype="float32", chat_template="chatml",
+                           fresh_embeddings=0, template_sha256=HASH, weights_sha256=HASH[::-1], end_token="<|im_end|>",
+                           pad_token="<|endoftext|>"),
+        "sft": SftReport(rows=3810, too_long=4, too_long_ids=["a"], eval_rows=201, answer_tokens=45100, steps=717,
+                         trained_parameters=412_000, train_loss=0.3121, eval_loss_before=3.214, eval_loss=0.4013),
+        "candidates": CandidatesReport(prompts=288, answers=1152, different=2.71, ended=0.99, mean_tokens=11.2),
+        "reward": RewardReport(
+            pairs=2911, too_long=0, steps=546, trained_parameters=824_192, train_loss=0.2811,
+            preferences=pairs(0.88, 160),
+            correctness=pairs(0.81, 400, wrong_value=0.71, made_up=0.93, abstains=0.86, wrong_note=0.74),
+            style=pairs(0.95, 300, no_source=0.97, verbose=0.96, the_answer_comes_last=0.92),
+            held_out=of(0.87, 860),
+            calibration=[Bin(low=0.5 + i / 10, high=0.6 + i / 10, n=n, predicted=round(0.55 + i / 10, 2), right=right)
+                         for i, (n, right) in enumerate(bins)], calibration_error=0.021),
+        "align": AlignReport(method="dpo", pairs=2911, too_long=0, steps=364, trained_parameters=412_000,
+                             train_loss=0.2214, preferred_before=of(0.61, 160), preferred_after=of(0.84, 160),
+                             gained=of(0.86, 160), chosen_logprob_before=-0.612, chosen_logprob_after=-0.431,
+                             answers=64, ended=1.0, distinct=0.94),
+        "merge": MergeReport(parameters=2_562_624, prompts=32, positions=2870, max_logit_difference=6.1e-6,
+                             argmax_equal=True, weights_sha256=HASH, template_sha256=HASH),
+    }
+
+
+def evaluated(champion: str | None) -> EvaluateReport:
+    """Behaviours and comparisons."""
+    return EvaluateReport(
+        cases=CASES,
+        behaviours={model: {name: {language: {key: languages(rate[place], CASES[name])[language]
+                                              for key, rate in rates.items()} for language in ("all", "en", "zh")}
+                            for name, rates in RATES.items()} for place, model in enumerate(MODELS)},
+        correct=each((0.19, 0.82, 0.819), 640), preferred=each((0.01, 0.42, 0.84), 600),
+        abstains=each((0.02, 0.48, 0.77), 200), over_abstains=each((0.01, 0.05, 0.07), 640),
+        degenerate={model: Degenerate(share=of(bad, 840), not_ended=bad, repeats=bad / 3, most_frequent=0.07)
+                    for model, bad in zip(MODELS, (0.62, 0.01, 0.002), strict=True)},
+        sft_over_base=gained(0.63, 0.41), aligned_over_sft=gained(-0.001, 0.42),
+        reward=Rewards(sft=mean(0.31, 0.06), aligned=mean(1.92, 0.05), win_rate=mean(0.78, 0.03)),
+        kl=Kl(per_token=mean(0.64, 0.04), per_sequence=mean(7.41, 0.6)),
+        champion=Against(release=champion, cases=352, gain=gained(0.012, 0.031), win_rate=mean(0.54, 0.04))
+        if champion else None)
+
+
+def served() -> dict[str, Report]:
+    """Quantization, index and answers."""
+    modes = (("dense", 0.61), ("sparse", 0.72), ("hybrid", 0.79))
+    return {
+        "quantize": QuantizeReport(
+            bits=4, group_size=64, calibration=Calibration(chats=512, tokens=61_000, too_short=0),
+            layers=Layers(quantized=28, fallbacks=[], least_tokens=61_000, worst="model.layers.3.mlp.down_proj",
+                          worst_loss=0.0012),
+            sizes=Sizes(total_bytes=4_420_000, quantized_bytes=1_020_000, unquantized_bytes=3_400_000,
+                        unquantized=["model.embed_tokens.weight"], merged_bytes=10_250_000, share_of_bf16=0.862,
+                        bits_a_weight=4.41),
+            chats=256, tokens=2913, perplexity=1.4913,
+            int4=Fidelity(kl=mean(2.2e-4, 4e-5), agreement=mean(0.991, 0.004), perplexity=1.4931,
+                          identical=of(0.95, 256)),
+            rounded=Fidelity(kl=mean(1.47e-3, 2e-4), agreement=mean(0.975, 0.006), perplexity=1.5022, identical=None)),
+        "embed": EmbedReport(documents=61, problems=1, dropped=0, chunks=412, languages={"en": 301, "zh": 111},
+                             formats={".md": 30, ".pdf": 31}, model="starter", weights_sha256=HASH, dim=192,
+                             longest_chunk=96, cut=0, unknown={"en": 0.004, "zh": 0.012}),
+        "index": IndexReport(build="b-3f1c0a9d", store="lancedb", chunks=412, dim=192,
+                             probes=Probes(asked=24, chinese=12, dense_found=24, sparse_found=24)),
+        "answers": AnswersReport(
+            questions=240, top_k=2, right=languages(0.74, 200), cites_source=languages(0.7, 200),
+            grounded=languages(0.86, 200), right_when_grounded=languages(0.85, 172),
+            abstains=Abstention(precision=of(0.71, 45), recall=of(0.8, 40)), invented_citations=of(0.004, 240),
+            ended=of(1.0, 240),
+            retrieval={mode: {f"recall@{k}": round(r + 0.04 * i, 6) for i, k in enumerate((1, 2, 3, 5, 10))}
+                       | {"mrr@10": r + 0.05, "ndcg@10": r + 0.07} for mode, r in modes}),
+    }

@@ -1,0 +1,126 @@
+"""Preference training: DPO's loss by hand, its files, and the gate on what the model then writes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import training_fixtures as tiny
+
+from tasks import align
+from tasks.errors import DataError, ModelError, ParamsError
+from tasks.files import read_jsonl, sha256_tree, write_jsonl
+from tasks.reports import Share
+from tasks.training import methods
+from tasks.training.alignment import Task
+from tasks.training.dpo import make_trainer
+from tasks.training.models import load_policy, set_up
+from tasks.training.rows import encode_pairs
+from tasks.training.scoring import answer_logprobs
+
+
+@pytest.fixture(scope="module")
+def dpo(tmp_path_factory):
+    """DPO's trainer before its first step (loss sigmoid 1 + sft 0.5), one batch of it, its policy and the pairs."""
+    params = tiny.params()
+    cfg = params.align.model_copy(update={
+        "epochs": 1, "dpo": params.align.dpo.model_copy(update={"beta": 0.1, "losses": {"sigmoid": 1.0, "sft": 0.5}})})
+    set_up(params.compute, params.seed.value)
+    policy, tokenizer = load_policy(tiny.world() / "base", [tiny.trained("sft")], params.compute)
+    pairs, _ = encode_pairs(tokenizer, tiny.preference_rows(8), 128, "x")
+    plain = {side: answer_logprobs(policy, [getattr(p, side) for p in pairs], tokenizer.pad_token_id, 8)
+             for side in ("chosen", "rejected")}
+    work = tmp_path_factory.mktemp("work")
+    made = make_trainer(Task(cfg, params.compute, params.seed.value, policy, tokenizer, pairs, work, work))
+    return made, next(iter(made.get_train_dataloader())), plain
+
+
+def test_the_reference_is_the_policy_without_its_adapter(dpo):
+    """The precomputed sums are those of the SFT model, end token included and nothing after it."""
+    _, batch, plain = dpo
+    for side in ("chosen", "rejected"):
+        assert sorted(batch[f"ref_{side}_logps"].tolist()) == pytest.approx(sorted(s for s, _ in plain[side]), abs=1e-3)
+
+
+def test_the_loss_before_the_first_step_by_hand(dpo):
+    """B = 0 → margin 0 → −log σ(0) = ln 2 = 0.6931; plus 0.5 × the mean −log p a token of the chosen answers."""
+    import torch
+
+    made, batch, plain = dpo
+    with torch.no_grad():
+        loss = float(made.compute_loss(made.model, dict(batch)))
+    nll = -sum(s for s, _ in plain["chosen"]) / sum(n for _, n in plain["chosen"])
+    assert loss == pytest.approx(math.log(2) + 0.5 * nll, abs=1e-4)
+
+
+def test_the_loss_at_margin_10_by_hand(dpo):
+    """Margin 10, β 0.1 → logit 1 → −log σ(1) = 0.3133 (Rafailov et al. 2023, eq. 7)."""
+    import torch
+
+    made, batch, plain = dpo
+    shifted = dict(batch) | {"ref_chosen_logps": batch["ref_chosen_logps"] - 10}
+    with torch.no_grad():
+        loss = float(made.compute_loss(made.model, shifted))
+    nll = -sum(s for s, _ in plain["chosen"]) / sum(n for _, n in plain["chosen"])
+    assert loss - 0.5 * nll == pytest.approx(0.3133, abs=1e-3)
+
+
+def test_files_report_and_the_same_again(tmp_path):
+    """Adapter, curve and samples; equal inputs, equal bytes; the chosen answers gained on the others."""
+    out = tiny.trained("align")
+    report = tiny.run_stage("align", tmp_path / "again", **tiny.inputs("align"))
+    assert tiny.names(out) == ["adapter_config.json", "adapter_model.safetensors", "curve.jsonl", "samples.jsonl"]
+    assert sha256_tree(tmp_path / "again") == sha256_tree(out)
+    assert (report.method, report.pairs, report.too_long, report.steps, report.answers) == ("dpo", 32, 0, 12, 4)
+    assert report.gained.share > 0.9
+    curve = read_jsonl(out / "curve.jsonl")
+    assert curve[-1]["rewards/margins"] > curve[0]["rewards/margins"]
+    assert not any("time" in key or "second" in key for point in curve for key in point)
+    assert all(set(row) == {"id", "messages", "chosen", "answer", "ended"} for row in read_jsonl(out / "samples.jsonl"))
+
+
+def test_an_unknown_method_names_the_choices(tmp_path):
+    """Before anything is loaded: the paths do not even exist."""
+    with pytest.raises(ParamsError, match=r"align\.method: 'dop' is no method; take one of: dpo"):
+        tiny.run_stage("align", tmp_path / "out", {"method": "dop"}, dataset=tmp_path, base=tmp_path, sft=tmp_path)
+    assert methods.method("dpo") is methods.METHODS["dpo"]
+
+
+def report(**changes) -> align.AlignReport:
+    """A healthy report, changed."""
+    half = Share(share=0.5, low=0.4, high=0.6, n=100)
+    values = {"method": "dpo", "pairs": 1, "too_long": 0, "steps": 1, "trained_parameters": 1, "train_loss": 0.5,
+              "preferred_before": half, "preferred_after": half, "gained": half, "chosen_logprob_before": -0.5,
+              "chosen_logprob_after": -0.6, "answers": 64, "ended": 1.0, "distinct": 0.9}
+    return align.AlignReport(**values | changes)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"ended": 0.4}, "only 40% of its answers end"),
+    ({"distinct": 0.05}, "gives 0.05 as many different answers"),
+    ({"chosen_logprob_after": -7.0}, "lost 6.50 nats a token"),
+])
+def test_a_broken_model_does_not_pass(changes, message):
+    """Endless, always the same, or no longer likely to say what people chose: whatever the margin is."""
+    cfg = tiny.params().align.model_copy(update={"min_ended": 0.9, "min_distinct": 0.3, "max_logprob_drop": 0.5})
+    align.check(cfg, report())
+    with pytest.raises(ModelError, match=message):
+        align.check(cfg, report(**changes))
+
+
+def test_the_stage_itself_is_gated(tmp_path):
+    """A random model does not end its answers, so the default gate stops it, after a real training."""
+    with pytest.raises(ModelError, match="of its answers end"):
+        tiny.run_stage("align", tmp_path / "out", {"min_ended": 0.95, "epochs": 1}, **tiny.inputs("align"))
+
+
+def test_preferred_is_by_token_not_by_sum():
+    """−4 over 8 tokens is likelier a token than −3 over 2."""
+    assert align.prefers([(-4.0, 8)], [(-3.0, 2)]) == [True]
+
+
+def test_no_pairs(tmp_path):
+    """An empty preferences file is said."""
+    write_jsonl(tmp_path / "prefs" / "train.jsonl", [])
+    with pytest.raises(DataError, match="has no rows"):
+        tiny.run_stage("align", tmp_path / "out", **tiny.inputs("align") | {"dataset": tmp_path / "prefs"})

@@ -1,0 +1,186 @@
+"""tasks/evaluate.py and tasks/evaluation on tiny real models."""
+
+import json
+import math
+
+import pytest
+
+from tasks import champion as champions
+from tasks import evaluate as stage
+from tasks.errors import DataError
+from tasks.evaluation.divergence import Divergence, Spoken, compare, perplexity
+from tasks.files import read_jsonl, write_json, write_jsonl
+from tasks.params import Evaluate, Seed
+from tests.evaluation_fixtures import CPU, teach, write_adapter, write_base, write_cases, write_reward
+
+CFG = Evaluate(max_new_tokens=16, batch_size=16, concise_words=12, concise_characters=24, kl_prompts=8,
+               champion_cases=5)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Base, SFT adapter, merged model, reward adapter and cases; the stage run once, before any release."""
+    root = tmp_path_factory.mktemp("evaluate")
+    base = teach(write_base(root / "base", root / "start"), root / "taught", steps=60)
+    write_adapter(base, root / "sft", seed=1)
+    teach(base, root / "merged", steps=15, seed=2)
+    write_reward(base, root / "sft", root / "reward")
+    write_cases(root / "cases")
+    write_json(root / "champion.json", {"release": None})
+    return root, run(root, root / "champion.json", "out")
+
+
+@pytest.fixture(scope="module")
+def models(world):
+    """Two models of one tokenizer."""
+    from tasks.training.models import load_base
+
+    root, _ = world
+    return load_base(root / "taught", CPU)[0], load_base(root / "merged", CPU)[0]
+
+
+def run(root, champion, name, cases="cases", merged="merged"):
+    """The stage, as the shell door calls it: into an empty folder."""
+    (root / name).mkdir()
+    return stage.evaluate(CFG, CPU, Seed(value=3), root / cases, root / "taught", root / "sft", root / merged,
+                          root / "reward", champion, root / name)
+
+
+def test_answers_file(world):
+    """One row a model and case, in their order, with every verdict; rewards where the reward model has a say."""
+    root, _ = world
+    rows = read_jsonl(root / "out" / "answers.jsonl")
+    assert [row["model"] for row in rows] == ["base"] * 36 + ["sft"] * 36 + ["aligned"] * 36
+    assert set(rows[0]) == {"model", "set", "id", "language", "prompt", "answer", "right", "cites", "concise",
+                            "abstains", "preferred", "ended", "reward"}
+    for row in rows:
+        assert (row["reward"] is not None) == (row["model"] != "base" and row["set"] != "facts")
+        assert (row["right"] is None) == (row["set"] == "unanswerable")
+
+
+def test_report(world):
+    """Figures by set and language, paired comparisons over the right cases, and no champion yet."""
+    _, report = world
+    assert report.cases == {"facts": 12, "context": 12, "unanswerable": 12}
+    assert report.behaviours["sft"]["context"]["zh"]["cites"].n == 4
+    assert report.correct["aligned"]["all"].n == report.sft_over_base.correct.n == 24
+    assert report.aligned_over_sft.preferred.n == 24
+    assert report.abstains["aligned"]["en"].n == 8
+    assert report.reward.win_rate.n == 24
+    assert report.kl.per_token.n == report.kl.per_sequence.n == 8
+    assert report.kl.per_sequence.mean > 0
+    assert report.champion is None
+    assert "right" not in report.behaviours["base"]["unanswerable"]["all"]
+
+
+def test_again_gives_the_same_bytes(world):
+    """Answers, challenger and report depend on nothing but the inputs."""
+    root, report = world
+    assert run(root, root / "champion.json", "again") == report
+    for name in ("answers.jsonl", champions.CHALLENGER):
+        assert (root / "again" / name).read_bytes() == (root / "out" / name).read_bytes()
+
+
+def test_against_itself_as_champion(world):
+    """The night after a promotion with nothing new: no difference, every comparison a tie."""
+    root, _ = world
+    path = root / "same.json"
+    champions.write(path, champions.champion_from("r1", root / "out"))
+    met = run(root, path, "same").champion
+    assert (met.release, met.cases) == ("r1", 15)
+    assert (met.gain.correct.difference, met.gain.correct.low, met.gain.correct.n) == (0.0, 0.0, 10)
+    assert (met.win_rate.mean, met.win_rate.n) == (0.5, 10)
+
+
+def test_a_changed_case_leaves_the_comparison(world):
+    """A case that is asked otherwise since the release is not compared; the others are."""
+    root, _ = world
+    path = root / "moved.json"
+    champions.write(path, champions.champion_from("r1", root / "out"))
+    write_cases(root / "moved")
+    rows = read_jsonl(root / "moved" / "context.jsonl")
+    for row in rows:
+        row["answer"] = "12"
+    write_jsonl(root / "moved" / "context.jsonl", rows)
+    met = run(root, path, "moved-out", cases="moved").champion
+    assert (met.cases, met.gain.correct.n, met.gain.preferred.n) == (10, 5, 5)
+
+
+def test_no_case_left_to_compare(world):
+    """All cases replaced since the release: said so, not an error."""
+    root, _ = world
+    path = root / "other.json"
+    write_json(path, {"release": "r0", "answers": {"gone": {"set": "context", "case": "0" * 16, "answer": "x"}}})
+    met = run(root, path, "other").champion
+    assert (met.cases, met.gain, met.win_rate) == (0, None, None)
+
+
+def test_challenger_is_small_and_the_aligned_models(world):
+    """Five cases of each set travel with the release, as the aligned model answered them."""
+    root, _ = world
+    content = json.loads((root / "out" / champions.CHALLENGER).read_text())
+    rows = read_jsonl(root / "out" / "answers.jsonl")
+    aligned = {row["id"]: row["answer"] for row in rows if row["model"] == "aligned"}
+    assert len(content) == 15
+    assert all(content[name]["answer"] == aligned[name] for name in content)
+
+
+def test_repeated_ids_are_refused(tmp_path):
+    """Two cases of one id would be compared with each other's answers."""
+    write_cases(tmp_path)
+    rows = read_jsonl(tmp_path / "facts.jsonl")
+    write_jsonl(tmp_path / "context.jsonl", rows)
+    with pytest.raises(DataError, match=r"context.jsonl: id 'facts-000' occurs twice"):
+        stage.read_cases(tmp_path)
+
+
+def test_sets_without_cases_are_refused(tmp_path):
+    """Correctness of nothing is no figure."""
+    for name in stage.SETS:
+        write_jsonl(tmp_path / f"{name}.jsonl", [])
+    with pytest.raises(DataError, match="no answerable cases"):
+        stage.read_cases(tmp_path)
+
+
+def test_degenerate_counts_each_answer_once():
+    """Cut, repeating and empty: 3 bad of 4, of which one is both cut and repeating; 2 of 3 answerable say the same."""
+    rows = [{"answer": "the store the store the store", "ended": False, "right": False},
+            {"answer": "It opens at 11.", "ended": True, "right": True},
+            {"answer": "It opens at 11.", "ended": False, "right": True},
+            {"answer": " ", "ended": True, "right": None}]
+    got = stage.degenerate(rows)
+    assert (got.share.share, got.not_ended, got.repeats, got.most_frequent) == (0.75, 0.5, 0.25, 0.666667)
+
+
+class TestDivergence:
+    """Whole distributions along answers, padded in batches."""
+
+    ROWS = (Spoken([5, 6, 7, 8, 9, 10], [20, 21, 3]), Spoken([5, 6], [30, 3]), Spoken([9] * 12, [40, 41, 42, 43, 3]))
+
+    def test_of_itself_is_zero(self, models):
+        """KL(p ‖ p) = 0 and every position agrees."""
+        ((first, second, third),) = compare(models[0], [models[0]], self.ROWS, pad=1, batch_size=2)
+        assert first.kl == second.kl == third.kl == 0.0
+        assert (first.agree, second.agree, third.agree) == (3, 2, 5)
+        assert [first.tokens, second.tokens, third.tokens] == [3, 2, 5]
+
+    def test_agrees_with_the_definition(self, models):
+        """Σ p (log p − log q) from an unpadded forward of each row, whatever the batch."""
+        import torch
+
+        p, q = models
+        for size in (1, 3):
+            (found,) = compare(p, [q], self.ROWS, pad=1, batch_size=size)
+            for row, got in zip(self.ROWS, found, strict=True):
+                ids = torch.tensor([[*row.prompt, *row.answer]])
+                with torch.inference_mode():
+                    a, b = (m(ids).logits[0, len(row.prompt) - 1 : -1].log_softmax(-1) for m in (p, q))
+                assert got.kl == pytest.approx(float((a.exp() * (a - b)).sum()), rel=1e-3)
+                assert got.logprob_p == pytest.approx(sum(float(a[t, i]) for t, i in enumerate(row.answer)), abs=1e-3)
+                assert got.logprob_q == pytest.approx(sum(float(b[t, i]) for t, i in enumerate(row.answer)), abs=1e-3)
+
+    def test_perplexity_by_hand(self):
+        """Two answers, 1 and 3 tokens, log-likelihoods −1 and −7: exp(8/4) = e²."""
+        found = [Divergence(0, 0, -1.0, -2.0, 1), Divergence(0, 0, -7.0, -10.0, 3)]
+        assert perplexity(found, "p") == pytest.approx(math.exp(2))
+        assert perplexity(found, "q") == pytest.approx(math.exp(3))

@@ -1,0 +1,181 @@
+"""tasks/gate.py on small metrics files: every rule at its limit and beyond, and the comparison with a live release."""
+
+import pytest
+
+from tasks.errors import DataError, GateError
+from tasks.files import write_json
+from tasks.gate import RULES, gate
+from tasks.params import Gate
+
+CFG = Gate(correct=0.6, correct_in_any_language=0.5, preferred=0.6, abstains=0.6, over_abstains=0.3, degenerate=0.05,
+           most_frequent=0.3, sft_gain=0.1, alignment_loss=0.05, kl=20.0, reward_accuracy=0.55, agreement=0.95,
+           documents_right=0.4, documents_found=0.7, champion_correct_loss=0.05, champion_preferred_loss=0.05,
+           champion_cases=50)
+OFF = dict.fromkeys(name for name in Gate.model_fields if name != "champion_cases") | {"champion_cases": 50}
+
+
+def share(value):
+    """A share as metrics files hold it."""
+    return {"share": value, "low": value, "high": value, "n": 100}
+
+
+def difference(value, low, n=200):
+    """A paired difference as metrics/evaluate.json holds it."""
+    return {"difference": value, "low": low, "high": value, "n": n, "better": 1, "worse": 1, "p": 1.0}
+
+
+def night():
+    """The metrics of a night that passes."""
+    return {
+        "evaluate": {
+            "correct": {"aligned": {"all": share(0.8), "en": share(0.85), "zh": share(0.7)}},
+            "preferred": {"aligned": {"all": share(0.9)}},
+            "abstains": {"aligned": {"all": share(0.8)}},
+            "over_abstains": {"aligned": {"all": share(0.05)}},
+            "degenerate": {"aligned": {"share": share(0.0), "most_frequent": 0.02}},
+            "sft_over_base": {"correct": difference(0.5, 0.45)},
+            "aligned_over_sft": {"correct": difference(0.01, -0.02)},
+            "kl": {"per_sequence": {"mean": 3.0}},
+            "champion": None,
+        },
+        "reward": {"correctness": {"accuracy": share(0.8)}},
+        "quantize": {"int4": {"agreement": {"mean": 0.99}}},
+        "answers": {"right": {"all": share(0.7)}, "grounded": {"all": share(0.9)}},
+    }
+
+
+def judge(tmp_path, metrics, cfg=CFG, release=None):
+    """Write the files and run the stage on them."""
+    paths = []
+    for name in ("evaluate", "reward", "quantize", "answers"):
+        paths.append(tmp_path / f"{name}.json")
+        write_json(paths[-1], metrics[name])
+    live = {"release": release} if release is None else {"release": release, "answers": {}}
+    write_json(tmp_path / "champion.json", live)
+    return gate(cfg, *paths, tmp_path / "champion.json")
+
+
+def put(metrics, file, key, value):
+    """Set the value at a dotted key."""
+    *path, last = key.split(".")
+    inner = metrics[file]
+    for part in path:
+        inner = inner[part]
+    inner[last] = value
+
+
+def test_first_release_meets_the_floors_only(tmp_path):
+    """A good night passes by 14 rules, and none of them is about a champion."""
+    report = judge(tmp_path, night())
+    assert report.promote
+    assert report.champion is None
+    assert [reason.rule for reason in report.reasons] == list(RULES)
+    assert all(reason.passed for reason in report.reasons)
+
+
+@pytest.mark.parametrize(
+    "rule, good, bad",
+    [
+        ("correct", 0.6, 0.59),
+        ("preferred", 0.6, 0.59),
+        ("abstains", 0.6, 0.59),
+        ("over_abstains", 0.3, 0.31),
+        ("degenerate", 0.05, 0.06),
+        ("most_frequent", 0.3, 0.31),
+        ("sft_gain", 0.1, 0.09),
+        ("alignment_loss", -0.05, -0.06),  # the interval's lower end: −6 points at worst, 5 may be lost
+        ("kl", 20.0, 20.1),
+        ("reward_accuracy", 0.55, 0.54),
+        ("agreement", 0.95, 0.94),
+        ("documents_right", 0.4, 0.39),
+        ("documents_found", 0.7, 0.69),
+    ],
+)
+def test_each_rule_holds_at_its_limit_and_not_beyond(tmp_path, rule, good, bad):
+    """At the limit it passes; just beyond, the night is held back by this rule alone."""
+    metrics = night()
+    put(metrics, RULES[rule].file, RULES[rule].key, good)
+    assert judge(tmp_path, metrics).promote
+    put(metrics, RULES[rule].file, RULES[rule].key, bad)
+    report = judge(tmp_path, metrics)
+    assert not report.promote
+    assert [reason.rule for reason in report.reasons if not reason.passed] == [rule]
+
+
+def test_the_weakest_language_counts(tmp_path):
+    """80 % over all hides 49 % in Chinese; the rule for languages does not."""
+    metrics = night()
+    metrics["evaluate"]["correct"]["aligned"]["zh"] = share(0.49)
+    (reason,) = [reason for reason in judge(tmp_path, metrics).reasons if not reason.passed]
+    assert reason.rule == "correct_in_any_language"
+    assert reason.why == (
+        "correct_in_any_language: 49.0 % answered right in the weakest language; at least 50.0 % is asked")
+
+
+def test_rules_cover_the_parameters():
+    """Every limit in params.yaml is a rule, and every rule has a limit."""
+    assert set(Gate.model_fields) == set(RULES) | {"champion_correct_loss", "champion_preferred_loss", "champion_cases"}
+
+
+def test_null_switches_a_rule_off(tmp_path):
+    """With every limit null nothing is judged, not even looked up."""
+    report = judge(tmp_path, {"evaluate": {}, "reward": {}, "quantize": {}, "answers": {}}, Gate(**OFF))
+    assert report.promote
+    assert report.reasons == []
+
+
+def test_nothing_measured_does_not_pass(tmp_path):
+    """A set without cases has no share: the floor on it is not met."""
+    metrics = night()
+    metrics["evaluate"]["abstains"]["aligned"] = {}
+    (reason,) = [reason for reason in judge(tmp_path, metrics).reasons if not reason.passed]
+    assert (reason.rule, reason.figure, reason.why) == ("abstains", None, "abstains: no case to measure it on")
+
+
+def test_a_missing_figure_is_an_error(tmp_path):
+    """A metrics file of another version names the file and the key."""
+    metrics = night()
+    del metrics["quantize"]["int4"]
+    with pytest.raises(DataError, match=r"quantize.json: has no int4.agreement.mean; run the stage"):
+        judge(tmp_path, metrics)
+
+
+def champion_night(correct, preferred):
+    """A good night that met release r1."""
+    metrics = night()
+    metrics["evaluate"]["champion"] = {"release": "r1", "gain": {"correct": correct, "preferred": preferred}}
+    return metrics
+
+
+def test_non_inferior_passes(tmp_path):
+    """−1 point with an interval down to −4 lies above the margin of −5."""
+    report = judge(tmp_path, champion_night(difference(-0.01, -0.04), difference(0.02, -0.01)), release="r1")
+    assert report.promote
+    assert report.champion == "r1"
+    assert report.reasons[-1].rule == "champion_preferred_loss"
+
+
+def test_unproven_does_not_pass(tmp_path):
+    """No difference seen, but on so few cases that −6 points are possible: held back, and the words say why."""
+    report = judge(tmp_path, champion_night(difference(0.0, -0.06, n=60), difference(0.0, 0.0)), release="r1")
+    (reason,) = [reason for reason in report.reasons if not reason.passed]
+    assert not report.promote
+    assert reason.why == (
+        "champion_correct_loss: +0.0 points of right answers against r1 on 60 shared cases "
+        "(95 % interval -6.0 to +0.0); the interval must lie above -5.0")
+
+
+def test_too_few_shared_cases_leave_the_floors(tmp_path):
+    """After a change of the evaluation sets there is nothing to compare: the floors decide, and it is said."""
+    metrics = champion_night(difference(-0.5, -0.9, n=49), difference(0.0, 0.0))
+    report = judge(tmp_path, metrics, release="r1")
+    assert report.promote
+    assert "only 49 cases are shared with r1" in report.reasons[-2].why
+    metrics["evaluate"]["champion"]["gain"] = None
+    assert judge(tmp_path, metrics, release="r1").promote
+
+
+def test_another_champion_than_the_evaluations(tmp_path):
+    """An evaluation that met an older release does not judge tonight's model against the live one."""
+    with pytest.raises(GateError, match=r"was compared with release r1, but r2 is live; dvc repro evaluate"):
+        judge(tmp_path, champion_night(difference(0, 0), difference(0, 0)), release="r2")

@@ -1,0 +1,103 @@
+"""Whole nights on a slice of the example data: real stages, real DVC, git and Prefect, both doors."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests import small_night
+from tests.small_night import git, run
+
+pytestmark = pytest.mark.slow
+
+NIGHT = ("python", "-m", "flows.nightly")
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory) -> Path:
+    """A copy after its first night through the Prefect door, with a local edit that the night must leave alone."""
+    folder = small_night.make(tmp_path_factory.mktemp("flow"))
+    (folder / "CHANGELOG.md").write_text("edited\n")
+    done = run(folder, *NIGHT)
+    (folder / ".nightshift/first.log").write_text(done.stdout)
+    shutil.copy(folder / "dvc.lock", folder / ".nightshift/first.lock")
+    return folder
+
+
+def stages(folder: Path) -> dict:
+    """The stages of dvc.lock."""
+    return yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+
+
+def test_the_first_night_runs_every_stage_and_commits_only_its_own(night):
+    """All stages in dvc.lock, metrics and report there; the edit is still uncommitted; the night signs for itself."""
+    graph = yaml.safe_load((night / "dvc.yaml").read_text())["stages"]
+    assert sorted(stages(night)) == sorted(graph)
+    assert sorted(p.stem for p in (night / "metrics").glob("*.json")) == sorted(graph)
+    assert "<html" in (night / "reports/nightly/index.html").read_text()
+    assert git(night, "log", "-1", "--format=%an %s").startswith("Nightshift Night of ")
+    assert set(git(night, "show", "--name-only", "--format=", "HEAD").split()) == {
+        "data.dvc", "dvc.lock", *(f"metrics/{name}.json" for name in graph)}
+    assert git(night, "status", "--short", "--untracked-files=no") == "M CHANGELOG.md"
+
+
+def test_a_second_night_with_nothing_new_runs_nothing(night):
+    """No stage runs, nothing is committed, DVC agrees that all is up to date."""
+    before = git(night, "rev-parse", "HEAD")
+    done = run(night, *NIGHT)
+    assert ", 0 to run" in done.stdout and re.search(r"^\d+ cached\b", done.stdout, re.MULTILINE), done.stdout
+    assert git(night, "rev-parse", "HEAD") == before
+    assert "up to date" in run(night, "dvc", "status").stdout
+
+
+def test_the_shell_door_gives_the_same_lock_byte_for_byte(night, tmp_path_factory):
+    """Another copy, `dvc repro --force --no-run-cache`, nothing shared but the machine."""
+    other = small_night.make(tmp_path_factory.mktemp("shell"))
+    run(other, "nightshift", "bootstrap")
+    run(other, "dvc", "repro", "--force", "--no-run-cache")
+    assert (other / "dvc.lock").read_bytes() == (night / ".nightshift/first.lock").read_bytes()
+
+
+def test_one_changed_preference_leaves_sft_alone(night):
+    """A reversed ranking reruns validation, preparation and what reads preferences; not SFT, candidates or the index."""
+    path = sorted((night / "data/preferences").glob("week-*.jsonl"))[0]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    row = yaml.safe_load(lines[0])
+    row["ranking"].reverse()
+    path.write_text("\n".join([json.dumps(row, ensure_ascii=False), *lines[1:]]) + "\n", encoding="utf-8")
+    run(night, "dvc", "add", "--quiet", "data")
+    before = stages(night)
+    run(night, *NIGHT, "--stages", "candidates", "reward", "index", "--no-commit", "--no-push")
+    after = stages(night)
+    changed = {name for name in after if after[name]["outs"] != before[name]["outs"]}
+    assert {"prepare", "reward"} <= changed
+    assert not changed & {"base", "sft", "candidates", "embed", "index"}
+
+
+def test_kill_9_in_mid_training_costs_nothing_but_time(night, tmp_path_factory):
+    """dvc and its stage are killed after a checkpoint; the same command then ends with the hashes of the quiet run."""
+    folder = small_night.make(tmp_path_factory.mktemp("killed"))
+    run(folder, "nightshift", "bootstrap")
+    process = subprocess.Popen(["dvc", "repro", "sft"], cwd=folder, env=small_night.environment(folder), text=True,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 400
+    while not list((folder / ".nightshift/work").glob("sft-*/checkpoint-*")) and process.poll() is None:
+        assert time.monotonic() < deadline, "no checkpoint"
+        time.sleep(0.05)
+    assert process.poll() is None, process.stdout.read()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    again = run(folder, "dvc", "repro", "sft")
+    assert "resum" in again.stdout, again.stdout
+    quiet = yaml.safe_load((night / ".nightshift/first.lock").read_text())["stages"]
+    assert stages(folder)["sft"] == quiet["sft"]

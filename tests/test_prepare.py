@@ -1,0 +1,213 @@
+"""tasks/prepare: the dataset that training reads, from a small data folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks import prepare as stage
+from tasks.errors import DataError
+from tasks.files import sha256_tree, write_json
+from tasks.formats import read_evaluation, read_instructions, read_preferences, read_prompts
+from tests.data_fixtures import instruction, jsonl, preparation, ranking, rows_of, seed, write_data
+
+READERS = {
+    "instructions": read_instructions,
+    "preferences": read_preferences,
+    "prompts": read_prompts,
+    "evaluation": read_evaluation,
+}
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """A valid data folder."""
+    return write_data(tmp_path / "data")
+
+
+def report_of_checks(data: Path, refused: dict[str, list[str]] | None = None) -> Path:
+    """What the validate stage would have written: the rows it saw and the places it refused."""
+    rows = {}
+    for kind, read in READERS.items():
+        found = read(data / kind)
+        rows[kind] = len(found.rows) + len(found.problems)
+    path = data.parent / "validate.json"
+    write_json(path, {"rows": rows, "refused": [{"where": w, "reasons": r} for w, r in (refused or {}).items()]})
+    return path
+
+
+def run(data: Path, out: Path, refused=None, seed_value: int = 7, **changes):
+    """The stage with the parameters of params.yaml and changes; (report, {relative file: rows})."""
+    report = stage.prepare(preparation(**changes), seed(seed_value), data, report_of_checks(data, refused), out)
+    return report, {p.relative_to(out).as_posix(): rows_of(p) for p in sorted(out.rglob("*.jsonl"))}
+
+
+def dropped(files) -> dict[str, str]:
+    """Place → reason."""
+    return {row["source"]: row["reason"] for row in files["dropped.jsonl"]}
+
+
+def test_the_dataset_has_exactly_the_contract(data, tmp_path):
+    """The file set, the fields of each row, and counts that add up."""
+    report, files = run(data, tmp_path / "out")
+    assert list(files) == [
+        "dropped.jsonl",
+        *(f"evaluation/{n}.jsonl" for n in ("context", "facts", "pairs_correctness", "pairs_style", "unanswerable")),
+        "instructions/eval.jsonl",
+        "instructions/train.jsonl",
+        "preferences/eval.jsonl",
+        "preferences/train.jsonl",
+        "prompts/prompts.jsonl",
+    ]
+    fields = {
+        "instructions/train.jsonl": {"id", "messages", "language", "source"},
+        "preferences/train.jsonl": {
+            "id",
+            "messages",
+            "chosen",
+            "rejected",
+            "weight",
+            "annotators",
+            "annotations",
+            "language",
+            "source",
+        },
+        "prompts/prompts.jsonl": {"id", "messages", "language"},
+        "evaluation/context.jsonl": {"id", "messages", "answer", "distractors", "cite", "language", "kind"},
+        "evaluation/pairs_style.jsonl": {"id", "messages", "chosen", "rejected", "defect", "language"},
+    }
+    for name, keys in fields.items():
+        assert set(files[name][0]) == keys, name
+    assert all(row["messages"][-1]["role"] == "assistant" for row in files["instructions/train.jsonl"])
+    assert all(row["messages"][-1]["role"] == "user" for row in files["preferences/train.jsonl"])
+    assert dropped(files) == {}
+    # 12 alpaca + 2 chat + 1 messages + 6 completion; 12 rankings × 3 pairs + 12 pairs
+    assert sum(report.instructions.values()) == 21
+    assert sum(report.pairs.values()) == 48
+    assert report.languages["instructions"] == {"en": 20, "zh": 1}
+
+
+def test_the_same_bytes_again_and_from_files_in_another_order(data, tmp_path):
+    """Deterministic; and a file's name does not decide on which side a prompt falls."""
+    run(data, tmp_path / "one", eval_share=0.4)
+    run(data, tmp_path / "two", eval_share=0.4)
+    assert sha256_tree(tmp_path / "one") == sha256_tree(tmp_path / "two")
+    (data / "instructions" / "alpaca.jsonl").rename(data / "instructions" / "zzz.jsonl")
+    _, files = run(data, tmp_path / "three", eval_share=0.4)
+    before = {row["id"] for row in rows_of(tmp_path / "one" / "instructions" / "eval.jsonl")}
+    assert {row["id"] for row in files["instructions/eval.jsonl"]} == before != set()
+
+
+def test_a_prompt_is_on_one_side_in_instructions_and_preferences(data, tmp_path):
+    """The same questions in both kinds, and several pairs of each: no prompt is in train and in eval."""
+    shared = [{**ranking(n), "passages": instruction(n)["passages"]} for n in range(12)]
+    jsonl(data / "preferences" / "shared.jsonl", shared)
+    _, files = run(data, tmp_path / "out", eval_share=0.5)
+    sides = {
+        side: {
+            row["messages"][0]["content"]
+            for kind in ("instructions", "preferences")
+            for row in files[f"{kind}/{side}.jsonl"]
+        }
+        for side in ("train", "eval")
+    }
+    assert sides["train"] and sides["eval"]
+    assert not sides["train"] & sides["eval"]
+    _, again = run(data, tmp_path / "again", eval_share=0.5, seed_value=8)
+    assert again["instructions/eval.jsonl"] != files["instructions/eval.jsonl"]
+
+
+def test_copies_go_and_facts_that_look_alike_stay(data, tmp_path):
+    """An exact copy, one with other case and spaces, one with a greeting: gone. Another number, another town: kept."""
+    row = instruction(3)
+    near = [
+        {**row, "instruction": row["instruction"].upper() + " "},
+        {**row, "instruction": "Hello, " + row["instruction"]},
+    ]
+    fact = {**row, "output": row["output"].replace("13", "14")}
+    jsonl(data / "instructions" / "zz.jsonl", [row, *near, fact, {**row, "output": row["output"].replace(" [1]", "")}])
+    report, files = run(data, tmp_path / "out")
+    assert dropped(files) == {
+        "instructions/zz.jsonl:1": "exact duplicate of instructions/alpaca.jsonl:4",
+        "instructions/zz.jsonl:2": "near duplicate of instructions/alpaca.jsonl:4",
+        "instructions/zz.jsonl:3": "near duplicate of instructions/alpaca.jsonl:4",
+    }
+    assert report.dropped == {"exact duplicate": 1, "near duplicate": 2}
+    assert sum(report.instructions.values()) == 23
+
+
+def test_nothing_of_the_evaluation_is_learned_from(data, tmp_path):
+    """Exactly, with a greeting, in a second turn, in preferences and in prompts."""
+    case = rows_of(data / "evaluation" / "context.jsonl")[1]
+    asked = {"instruction": case["question"], "output": "9:11", "passages": case["passages"]}
+    fact = rows_of(data / "evaluation" / "facts.jsonl")[0]["question"]
+    turns = [("human", "Hi."), ("gpt", "Hello."), ("human", fact), ("gpt", "9:10")]
+    jsonl(
+        data / "instructions" / "zz.jsonl",
+        [
+            asked,
+            {**asked, "instruction": "Hello, " + case["question"]},
+            {"conversations": [{"from": who, "value": text} for who, text in turns]},
+        ],
+    )
+    jsonl(data / "preferences" / "zz.jsonl", [{**ranking(1), "question": fact, "passages": []}])
+    jsonl(data / "prompts" / "zz.jsonl", [{"question": fact, "passages": []}])
+    _, files = run(data, tmp_path / "out")
+    assert dropped(files) == {
+        "instructions/zz.jsonl:1": "overlaps evaluation case context-1",
+        "instructions/zz.jsonl:2": "overlaps evaluation case context-1",
+        "instructions/zz.jsonl:3": "overlaps evaluation case facts-0",
+        "preferences/zz.jsonl:1": "overlaps evaluation case facts-0",
+        "prompts/zz.jsonl:1": "overlaps evaluation case facts-0",
+    }
+
+
+def test_refused_unreadable_and_long_rows_are_left_out(data, tmp_path):
+    """What the checks refused, by place; what cannot be read; what is longer than the bounds."""
+    jsonl(data / "instructions" / "zz.jsonl", [{"foo": 1}, {"prompt": "x" * 99, "completion": "y"}])
+    jsonl(data / "preferences" / "zz.jsonl", [{"prompt": "Q?", "chosen": "z" * 99, "rejected": "No."}])
+    refused = {"instructions/alpaca.jsonl:2": ["no message is empty"]}
+    _, files = run(data, tmp_path / "out", refused, max_answer_characters=80)
+    assert dropped(files)["instructions/alpaca.jsonl:2"] == "refused: no message is empty"
+    assert dropped(files)["instructions/zz.jsonl:1"].startswith("cannot be read: has keys 'foo'; a row needs")
+    assert dropped(files)["preferences/zz.jsonl:1"] == "answer longer than prepare.max_answer_characters"
+    _, files = run(data, tmp_path / "again", refused, max_prompt_characters=98)
+    assert dropped(files)["instructions/zz.jsonl:2"] == "prompt longer than prepare.max_prompt_characters"
+
+
+def test_the_same_judgement_twice_counts_once_and_ids_stay_unique(data, tmp_path):
+    """A re-exported ranking is a copy; two different rows that share an id get two."""
+    jsonl(data / "preferences" / "zz.jsonl", [ranking(1)])
+    jsonl(data / "instructions" / "zz.jsonl", [{"id": "1", "prompt": f"Q {w}?", "completion": w} for w in ("a", "b")])
+    report, files = run(data, tmp_path / "out")
+    assert dropped(files) == {"preferences/zz.jsonl:1": "exact duplicate of preferences/rankings.jsonl:2"}
+    ids = [row["id"] for side in ("train", "eval") for row in files[f"instructions/{side}.jsonl"]]
+    assert len(ids) == len(set(ids)) == 23
+    assert "1" in ids
+    assert report.agreement is None
+
+
+def test_annotators_and_their_agreement_are_traced(data, tmp_path):
+    """A pair names whoever voted for it; 3 pairs judged twice, 2 of them alike: agreement 2/3."""
+    jsonl(data / "preferences" / "zz.jsonl", [ranking(1, "annotator-02", [["B"], ["A"], ["C"]])])
+    report, files = run(data, tmp_path / "out", eval_share=0.0)
+    pairs = [p for p in files["preferences/train.jsonl"] if p["id"].startswith("pref-1-")]
+    assert {tuple(p["annotators"]) for p in pairs} == {("annotator-01", "annotator-02")}
+    assert {tuple(p["annotations"]) for p in pairs} == {(101, 102)}
+    assert [p["weight"] for p in pairs] == [0.5, 0.5]
+    assert (report.judged_twice, report.even_pairs, report.agreement) == (3, 1, 0.666667)
+
+
+def test_the_report_must_be_about_this_data(data, tmp_path):
+    """Rows that were never checked are not learned from."""
+    checked = report_of_checks(data)
+    jsonl(data / "instructions" / "late.jsonl", [instruction(1)])
+    with pytest.raises(DataError, match=r"is about other data \(instructions: 21 rows, now 22\); dvc repro validate"):
+        stage.prepare(preparation(), seed(), data, checked, tmp_path / "out")
+
+
+def test_nothing_left_to_train_on_is_an_error(data, tmp_path):
+    """With eval_share 1 every prompt is in eval."""
+    with pytest.raises(DataError, match="leaves no row to train on"):
+        run(data, tmp_path / "out", eval_share=1.0)

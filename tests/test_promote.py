@@ -1,0 +1,183 @@
+"""One pointer: flipped after all parts verify, back again, twice without harm, and whole after a kill at any line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tasks import champion, promote
+from tasks.errors import GateError
+from tasks.files import read_json, sha256_tree, size, write_json
+
+ROOT = Path(__file__).parent.parent
+NIGHT = datetime(2026, 11, 24, 3, tzinfo=UTC)
+
+
+def night(root: Path, model: str, good: bool = True) -> Path:
+    """What a night leaves: artifacts, metrics, dvc.lock; `model` is the model's bytes."""
+    (root / "artifacts/int4").mkdir(parents=True, exist_ok=True)
+    (root / "artifacts/int4/model.safetensors").write_text(model)
+    answers = {"context-1": {"set": "context", "case": "00", "answer": f"It opens at {model}."}}
+    write_json(root / "artifacts/evaluation/challenger.json", answers)
+    write_json(root / "metrics/evaluate.json", {"right": 0.5})
+    part = root / "artifacts/int4"
+    write_json(
+        root / "artifacts/release/manifest.json",
+        {
+            "parts": {"model": {"path": "artifacts/int4", "sha256": sha256_tree(part), "bytes": size(part)}},
+            "figures": {"right %": 0.5},
+            "data": {"md5": "00"},
+            "stack": {},
+            "gate": {"promote": good, "reasons": [{"passed": good, "why": f"correct: {model}"}]},
+        },
+    )
+    stages = {name: {"outs": [f"artifacts/{folder}"]} for name, folder in (("evaluate", "evaluation"), ("release", "release"))}
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    (root / "dvc.lock").write_text("stages: {quantize: {outs: [{path: artifacts/int4, md5: 00.dir}]}}\n")
+    (root / "params.yaml").write_text("{}\n")
+    if not (root / "champion.json").exists():
+        champion.write(root / "champion.json", champion.Champion(release=None))
+    return root
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    """Every promotion file's bytes."""
+    return {
+        str(p.relative_to(root)): p.read_bytes()
+        for p in sorted([*root.glob("releases/**/*"), root / "champion.json"])
+        if p.is_file()
+    }
+
+
+def test_a_release_records_everything_and_twice_is_once(tmp_path):
+    """Id from date and hash; manifest, lock, metrics; champion.json follows; again: not a byte changes."""
+    root = night(tmp_path, "11:00")
+    done = promote.promote(root, NIGHT)
+    assert done.flipped and done.before is None
+    assert done.release == f"2026-11-24-{promote.candidate(root)[0][:8]}"
+    record = promote.record(root, done.release)
+    assert record["manifest"] == promote.candidate(root)[1]
+    assert record["metrics"] == {"evaluate": {"right": 0.5}}
+    assert record["dvc"]["outs"] == {"artifacts/int4": "00.dir"}
+    assert (record["published"], record["previous"], record["withdrawn"]) == ("2026-11-24T03:00:00.000Z", None, None)
+    assert promote.live(root) == done.release == champion.read(root / "champion.json").release
+    assert champion.read(root / "champion.json").answers["context-1"].answer == "It opens at 11:00."
+    before = snapshot(root)
+    again = promote.promote(root, datetime(2026, 11, 25, tzinfo=UTC))
+    assert not again.flipped and again.release == done.release
+    assert snapshot(root) == before
+
+
+def test_the_same_parts_are_no_new_release(tmp_path):
+    """Judged anew beside its own champion a model has another manifest; it is still what is live, or was rolled back."""
+    root = night(tmp_path, "1")
+    first = promote.promote(root, NIGHT).release
+    path = root / "artifacts/release/manifest.json"
+    write_json(path, {**read_json(path), "figures": {"right %": 0.75}})
+    assert promote.promote(root, NIGHT) == promote.Promoted(first, False, first)
+    second = promote.promote(night(root, "2"), NIGHT).release
+    promote.rollback(root, NIGHT)
+    write_json(path, {**read_json(path), "figures": {"right %": 0.75}})
+    with pytest.raises(GateError, match=f"{second}: was rolled back"):
+        promote.promote(root, NIGHT)
+
+
+def test_changed_parts_and_a_closed_gate_are_refused(tmp_path):
+    """The pointer does not move when a part is not the manifest's, or the gate said no."""
+    root = night(tmp_path, "11:00")
+    promote.promote(root, NIGHT)
+    before = snapshot(root)
+    night(root, "12:00")
+    (root / "artifacts/int4/model.safetensors").write_text("13:00")
+    with pytest.raises(GateError, match=r"model \(artifacts/int4\) has other bytes; restore the parts"):
+        promote.promote(root, NIGHT)
+    night(root, "14:00", good=False)
+    with pytest.raises(GateError, match="the gate holds it back: correct: 14:00"):
+        promote.promote(root, NIGHT)
+    assert snapshot(root) == before
+
+
+def test_rollback_flips_back_and_no_night_brings_it_again(tmp_path):
+    """R1 → R2 → back to R1; promoting R2 again needs a person's word."""
+    root = night(tmp_path, "1")
+    first = promote.promote(root, NIGHT).release
+    with pytest.raises(GateError, match="is the first release"):
+        promote.rollback(root, NIGHT)
+    second = promote.promote(night(root, "2"), NIGHT).release
+    back = promote.rollback(root, NIGHT)
+    assert (back.release, back.before, promote.live(root)) == (first, second, first)
+    assert champion.read(root / "champion.json").answers["context-1"].answer == "It opens at 1."
+    with pytest.raises(GateError, match="was rolled back on 2026-11-24T03:00"):
+        promote.promote(root, NIGHT)
+    assert promote.promote(root, NIGHT, again=True).release == second == promote.live(root)
+    assert promote.record(root, second)["withdrawn"] is None
+    assert promote.rollback(root, NIGHT, to=first[-8:]).release == first
+
+
+def test_names_of_releases(tmp_path):
+    """Any unambiguous end of an id names it; others are told where to look."""
+    root = night(tmp_path, "1")
+    first = promote.promote(root, NIGHT).release
+    second = promote.promote(night(root, "2"), NIGHT).release
+    assert promote.record(root, second[-8:])["release"] == second
+    with pytest.raises(GateError, match="names several releases"):
+        promote.record(root, "2026")
+    with pytest.raises(GateError, match="is no release"):
+        promote.record(root, "2025")
+    assert {item["release"] for item in promote.records(root)} == {first, second}
+
+
+KILLED = """
+    import os, signal, sys
+    from datetime import UTC, datetime
+    from pathlib import Path
+    from tasks import promote
+    left, real = int(sys.argv[1]), os.replace
+    def replace(source, target):
+        global left
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        real(source, target)
+    os.replace = replace
+    getattr(promote, sys.argv[2])(Path.cwd(), datetime(2026, 11, 24, 3, tzinfo=UTC))
+"""
+
+
+@pytest.mark.parametrize("action", ["promote", "rollback"])
+def test_kill_at_any_file_leaves_old_or_new_and_again_completes_it(tmp_path, action):
+    """A real SIGKILL at the n-th rename, every n: LIVE names a whole release, and once more ends as undisturbed."""
+    root = night(tmp_path / "killed", "1")
+    whole = night(tmp_path / "whole", "1")
+    for folder in (root, whole):
+        promote.promote(folder, NIGHT)
+        night(folder, "2")
+        if action == "rollback":
+            promote.promote(folder, NIGHT)
+    old = promote.live(root)
+    getattr(promote, action)(whole, NIGHT)
+    for n in range(20):
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(KILLED), str(n), action],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        live = promote.live(root)
+        assert live in (old, promote.live(whole))
+        assert promote.record(root, live)["release"] == live
+        if done.returncode == 0 and live == promote.live(whole):
+            break
+        assert done.returncode == -9, done.stderr
+    else:
+        pytest.fail("never came through")
+    assert n >= 2
+    assert {k: v for k, v in snapshot(root).items() if "part-" not in k} == snapshot(whole)

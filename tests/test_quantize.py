@@ -1,0 +1,196 @@
+"""tasks/quantize.py and tasks/training/quantized.py: a real GPTQ run on a tiny model, read back by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks import quantize as stage
+from tasks.errors import ModelError
+from tasks.files import sha256_tree, write_jsonl
+from tasks.params import Quantize, Seed
+from tasks.training import quantized
+from tests.evaluation_fixtures import CPU, teach, write_base, write_cases
+from tests.training_fixtures import instruction_rows
+
+CFG = Quantize(bits=4, group_size=32, act_order=False, damp=0.05, scale_search=False, calibration_chats=32,
+               max_length=128, chats=24, max_new_tokens=16, batch_size=16)
+FILES = {"chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", "quantize_config.json",
+         "tokenizer.json", "tokenizer_config.json"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A taught tiny model, its data, and the stage run once."""
+    root = tmp_path_factory.mktemp("quantize")
+    merged = teach(write_base(root / "base", root / "start"), root / "merged", steps=60)
+    rows = instruction_rows(64)
+    write_jsonl(root / "instructions" / "train.jsonl", rows[:48])
+    write_jsonl(root / "instructions" / "eval.jsonl", rows[48:])
+    write_cases(root / "evaluation")
+    return root, merged, run(root, merged, "int4")
+
+
+def run(root: Path, merged: Path, name: str):
+    """The stage, as the shell door calls it: into an empty folder."""
+    (root / name).mkdir()
+    return stage.quantize(CFG, CPU, Seed(value=7), merged, root / "instructions", root / "evaluation", root / name)
+
+
+def dense(int4: Path) -> dict:
+    """The quantized weights by the format's definition, without gptqmodel: w = (q − z − 1) · s, 8 values an int32."""
+    import torch
+    from safetensors.torch import load_file
+
+    tensors, weights = load_file(int4 / "model.safetensors"), {}
+    shifts = torch.arange(0, 32, 4, dtype=torch.int32)
+    for key in [name for name in tensors if name.endswith(".qweight")]:
+        name = key.removesuffix(".qweight")
+        packed, zeros = tensors[key], tensors[f"{name}.qzeros"]  # (in / 8, out), (groups, out / 8)
+        q = ((packed[:, None, :] >> shifts[None, :, None]) & 15).reshape(-1, packed.shape[1])  # (in, out)
+        z = ((zeros[:, :, None] >> shifts) & 15).reshape(zeros.shape[0], -1)  # (groups, out)
+        groups = tensors[f"{name}.g_idx"].long()
+        weights[name] = ((q - z[groups] - 1) * tensors[f"{name}.scales"].float()[groups]).T.contiguous()
+    return weights
+
+
+def test_folder_holds_exactly_a_model(world):
+    """The files of a model, no log with times, nothing of this machine's paths."""
+    root, _, _ = world
+    assert {path.name for path in (root / "int4").iterdir()} == FILES
+    for name in ("config.json", "quantize_config.json", "tokenizer_config.json"):
+        assert str(root) not in (root / "int4" / name).read_text()
+        assert "/tmp" not in (root / "int4" / name).read_text()
+
+
+def test_tokenizer_and_template_are_carried_byte_for_byte(world):
+    """What is served renders and ends chats as what was trained."""
+    root, merged, _ = world
+    for name in ("chat_template.jinja", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+        assert (root / "int4" / name).read_bytes() == (merged / name).read_bytes(), name
+
+
+def test_config_is_plain_gptq_with_rope_theta_for_old_readers(world):
+    """checkpoint_format gptq (not gptq_v2, which auto-gptq misreads), and rope_theta in both places."""
+    root, merged, _ = world
+    config, before = (json.loads((path / "config.json").read_text()) for path in (root / "int4", merged))
+    settings = config["quantization_config"]
+    assert (settings["quant_method"], settings["checkpoint_format"], settings["bits"]) == ("gptq", "gptq", 4)
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == before["rope_parameters"]["rope_theta"]
+    assert {key for key in config if config[key] != before.get(key)} == {"quantization_config", "rope_theta"}
+
+
+def test_checkpoint_means_what_the_format_says(world):
+    """Dequantized by hand into the unquantized model, it gives the logits of the loaded int4 model."""
+    import torch
+
+    from tasks.training.models import load_base
+
+    root, merged, _ = world
+    model, tokenizer = load_base(merged, CPU)
+    small, _ = quantized.load_int4(root / "int4", CPU)
+    weights = dense(root / "int4")
+    assert set(weights) == set(quantized.quantizable(model))
+    for name, layer in quantized.quantizable(model).items():
+        layer.weight.data = weights[name]
+    ids = torch.tensor([tokenizer("It opens at 42. [1]")["input_ids"]])
+    with torch.inference_mode():
+        assert torch.allclose(model(ids).logits, small(ids).logits.float(), atol=0.05)
+
+
+def test_report(world):
+    """GPTQ comes nearer than rounding, the figures are shares, and the sizes add up."""
+    _, _, report = world
+    assert report.layers.quantized == 14  # 2 blocks of q, k, v, o, gate, up, down
+    assert report.layers.fallbacks == []
+    assert report.int4.kl.mean < report.rounded.kl.mean
+    assert 0.5 < report.int4.agreement.mean <= 1
+    assert report.int4.identical.n == report.chats == 24
+    assert report.rounded.identical is None
+    sizes = report.sizes
+    assert sizes.quantized_bytes + sizes.unquantized_bytes == sizes.total_bytes
+    assert sizes.unquantized[0] == "model.embed_tokens.weight"
+    assert report.calibration.chats == 32
+
+
+def test_again_gives_the_same_bytes(world):
+    """Nothing in the folder or the report depends on the run."""
+    root, merged, report = world
+    assert run(root, merged, "again") == report
+    assert sha256_tree(root / "again") == sha256_tree(root / "int4")
+
+
+def test_a_layer_left_out_is_an_error(world, tmp_path):
+    """A model whose layers GPTQModel did not quantize must not pass as int4."""
+    from tasks.training.models import load_base
+
+    _, merged, _ = world
+    model, _ = load_base(merged, CPU)
+    with pytest.raises(ModelError, match=r"did not quantize model.layers.0.*14 layers"):
+        stage.weigh(model, merged)
+
+
+def test_load_int4_refuses_a_dense_folder(world):
+    """The unquantized folder is no GPTQ checkpoint, and the message says what to run."""
+    _, merged, _ = world
+    with pytest.raises(ModelError, match="is no GPTQ checkpoint; run the stage that writes it"):
+        quantized.load_int4(merged, CPU)
+
+
+@pytest.mark.parametrize(
+    "hidden, inner, group, message",
+    [
+        (32, 64, 64, r"layers.0.self_attn.q_proj: in_features 32 is not a multiple of quantize.group_size 64; .*to 32"),
+        (32, 80, 16, r"layers.0.mlp.down_proj: in_features 80 is not a multiple of 32"),
+        (32, 72, 32, r"layers.0.mlp.gate_proj: out_features 72 is not a multiple of 16"),
+        (32, 96, 32, None),
+    ],
+)
+def test_preflight_names_layer_and_rule(hidden, inner, group, message):
+    """Dimensions that GPTQModel would accept and fail on later are refused by name before it starts."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(vocab_size=64, hidden_size=hidden, intermediate_size=inner, num_hidden_layers=1,
+                         num_attention_heads=2, num_key_value_heads=2)
+    model = LlamaForCausalLM(config)
+    if message is None:
+        quantized.check_dimensions(model, group, "folder")
+        return
+    with pytest.raises(ModelError, match=message):
+        quantized.check_dimensions(model, group, "folder")
+
+
+def test_round_to_nearest_by_hand():
+    """Largest 7.5 → step 2·7.5/15 = 1: 3.4 → 3, −2.6 → −3, and 7.5 → level 15.5, clamped to 15, is 7."""
+    import torch
+
+    weight = torch.tensor([[7.5, 3.4, -2.6, 0.0]])
+    assert quantized.round_to_nearest(weight, bits=4, group_size=4).tolist() == [[7.0, 3.0, -3.0, 0.0]]
+
+
+def test_round_to_nearest_keeps_groups_apart():
+    """Each group of two has its own step; a group of zeros stays zero."""
+    import torch
+
+    weight = torch.tensor([[7.5, -7.0, 75.0, -70.0, 0.0, 0.0]])
+    assert quantized.round_to_nearest(weight, bits=4, group_size=2).tolist() == [[7.0, -7.0, 70.0, -70.0, 0.0, 0.0]]
+
+
+def test_log_is_read_and_removed(tmp_path):
+    """Losses and samples are kept, rounding fallbacks named, and the file with its times is gone."""
+    log = tmp_path / "quant_log.csv"
+    log.write_text("layer,module,loss,samples,damp,time\n0,mlp.up_proj,0.25,800,0.05000,0.031\n"
+                   "1,mlp.up_proj,0.5,790,0.05000,0.030\n1,mlp.down_proj,fallback(rtn): 0.1,3,0.05000,0.001\n")
+    layers = stage.read_log(log)
+    assert (layers.quantized, layers.worst, layers.worst_loss) == (3, "layers.1.mlp.up_proj", 0.5)
+    assert (layers.fallbacks, layers.least_tokens) == (["layers.1.mlp.down_proj"], 3)
+    assert not log.exists()
+
+
+def test_hushed_turns_a_library_error_into_ours(capsys):
+    """Chatter is kept back; the reason and the last thing said come in one line."""
+    with pytest.raises(ModelError, match=r"here: cannot go on: RuntimeError: no room \(before that: packing\)"), \
+            quantized.hushed("here", "cannot go on"):
+        print("packing")
+        raise RuntimeError("no room")
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,157 @@
+"""The manifest and the model card: complete, and the same bytes for the same night."""
+
+from __future__ import annotations
+
+import typing
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from tasks import params
+from tasks.__main__ import stage_function
+from tasks.errors import DataError, ModelError
+from tasks.figures import difference, figures_from, stage_of, text
+from tasks.files import read_json, sha256_file, sha256_tree, write_json
+from tasks.release import release, stack
+
+ROOT = Path(__file__).parent.parent
+SECTIONS = params.load(ROOT / "params.yaml")
+
+
+@pytest.fixture
+def night(tmp_path, monkeypatch) -> Path:
+    """What the stages before the release leave, in small."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("int4", "base"):
+        (tmp_path / "artifacts" / folder).mkdir(parents=True)
+        (tmp_path / "artifacts" / folder / "chat_template.jinja").write_text("{{ messages }}")
+    (tmp_path / "artifacts/int4/model.safetensors").write_bytes(b"\0" * 1000)
+    write_json(
+        tmp_path / "artifacts/embedded/manifest.json",
+        {"model": "starter", "dim": 64, "weights_sha256": "ab", "problems": ["x"]},
+    )
+    write_json(tmp_path / "artifacts/index/manifest.json", {"build": "b-1", "chunks": 3})
+    write_json(tmp_path / "metrics/evaluate.json", {"correct": {"aligned": {"all": {"share": 0.8125}}}})
+    reasons = [{"rule": "correct", "passed": True, "why": "correct: 81.3 %"}]
+    write_json(tmp_path / "metrics/gate.json", {"promote": True, "reasons": reasons, "champion": None})
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data.dvc").write_text(
+        "outs:\n- md5: 1234.dir\n  size: 2000000\n  nfiles: 7\n  hash: md5\n  path: data\n"
+    )
+    return tmp_path
+
+
+def make(out: str):
+    """Run the stage with the paths of the fixture; `out` is where it writes."""
+    cfg = SECTIONS.release.model_copy(
+        update={"figures": {"correct %": "evaluate.correct.aligned.all.share", "int4 MB": "quantize.bytes"}}
+    )
+    a, folder = Path("artifacts"), Path(out)
+    folder.mkdir()
+    return release(
+        cfg,
+        SECTIONS.compute,
+        Path("data"),
+        a / "int4",
+        a / "base",
+        a / "embedded",
+        a / "index",
+        Path("metrics"),
+        Path("metrics/gate.json"),
+        folder,
+    )
+
+
+def test_manifest_names_all_parts_and_the_card_tells_of_them(night):
+    """Hashes that sha256_tree finds again, figures with their units, data hash, gate, stack; no absolute path."""
+    report = make("out")
+    manifest = read_json(night / "out/manifest.json")
+    assert report.manifest == sha256_file(night / "out/manifest.json") and report.promote
+    assert sorted(manifest["parts"]) == ["chat_template", "embedded", "index", "model"]
+    for part in manifest["parts"].values():
+        assert part["sha256"] == sha256_tree(Path(part["path"]))
+    assert manifest["figures"] == {"correct %": 0.8125, "int4 MB": None}
+    assert manifest["data"] == {"dvc": "data.dvc", "md5": "1234.dir", "files": 7, "bytes": 2000000}
+    assert manifest["embedding"] == {"model": "starter", "dim": 64, "weights_sha256": "ab"}
+    assert manifest["index"]["build"] == "b-1"
+    card = (night / "out/README.md").read_text()
+    assert "| correct % | 81.2 |" in card and "**promote**" in card and "passed: correct: 81.3 %" in card
+    assert manifest["parts"]["model"]["sha256"] in card
+    assert str(night) not in card + (night / "out/manifest.json").read_text()
+
+
+def test_the_same_night_gives_the_same_bytes(night):
+    """Nothing in the outputs varies between two runs."""
+    first, second = make("one"), make("two")
+    assert first == second
+    assert sha256_tree(night / "one") == sha256_tree(night / "two")
+
+
+def test_stack_names_processor_threads_and_builds():
+    """What may change the bits without a changed line; no host name."""
+    made = stack(SECTIONS.compute)
+    assert made["threads"] == SECTIONS.compute.threads
+    assert made["packages"]["torch"].startswith("2.") and made["instruction_set"] and made["torch_build"]["git"]
+
+
+def test_another_chat_template_is_refused(night):
+    """A model served with another template than it was trained with answers another language."""
+    (night / "artifacts/int4/chat_template.jinja").write_text("{{ other }}")
+    with pytest.raises(ModelError, match="not the template the model was trained with"):
+        make("out")
+
+
+def test_untracked_data_is_refused(night):
+    """Without data.dvc nobody could say what the model was made of."""
+    (night / "data.dvc").unlink()
+    with pytest.raises(DataError, match=r"data\.dvc: does not name the data .*track it: dvc add data"):
+        make("out")
+
+
+def field(kind: object, keys: list[str]) -> object:
+    """The type at a path of keys in a Report, through dictionaries; None where there is no such key."""
+    if not keys:
+        return kind
+    for option in typing.get_args(kind) if typing.get_origin(kind) not in (dict, list) else (kind,):
+        kind = option if option is not type(None) else kind
+    if typing.get_origin(kind) is dict:
+        return field(typing.get_args(kind)[1], keys[1:])
+    if isinstance(kind, type) and issubclass(kind, BaseModel) and keys[0] in kind.model_fields:
+        return field(kind.model_fields[keys[0]].annotation, keys[1:])
+    return None
+
+
+@pytest.mark.parametrize("label", SECTIONS.release.figures)
+def test_each_figure_of_params_is_a_number_some_stage_reports(label):
+    """A misspelt place would leave a silent dash in every table; and DVC must know the file as a dependency."""
+    place = SECTIONS.release.figures[label]
+    stage, *keys = place.split(".")
+    assert field(typing.get_type_hints(stage_function(stage))["return"], keys) in (int, float), place
+    assert f"metrics/{stage}.json" in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["release"]["deps"]
+
+
+def test_figures_carry_their_unit(tmp_path):
+    """0.8125 is 81.2 %; 2 → 2.5 MB is +0.50; what is missing is a dash and has no difference."""
+    write_json(tmp_path / "a.json", {"x": {"share": 0.8125}, "n": 3, "text": "no"})
+    assert figures_from({"x %": "a.x.share", "n": "a.n", "text": "a.text", "b": "b.x"}, tmp_path) == {
+        "x %": 0.8125,
+        "n": 3,
+        "text": None,
+        "b": None,
+    }
+    assert [text("x %", 0.8125), text("MB", 2_500_000), text("KL nats", 0.012345), text("n", 3), text("x %", None)] == [
+        "81.2",
+        "2.50",
+        "0.01235",
+        "3",
+        "–",
+    ]
+    assert [
+        difference("x %", 0.75, 0.5),
+        difference("x %", 0.5, 0.75),
+        difference("x", 1, 1),
+        difference("x", 1, None),
+    ] == ["+25.0", "−25.0", "=", ""]
+    assert stage_of("evaluate.correct") == "evaluate"

@@ -1,0 +1,262 @@
+"""The nightly report: it says what the metrics say, the same way every time, and nothing in it can run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tasks import __main__ as door
+from tasks.errors import DataError
+from tasks.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl
+from tasks.params import Page
+from tasks.report import PAGE, STAGES, report
+from tests.report_fixtures import BAD, write
+from tests.report_metrics import LIVE, metrics
+
+VOID = {"meta", "line", "circle", "polyline", "rect", "br", "link", "img", "input"}
+CFG = Page(samples=1, characters=600)
+
+
+class Tree(HTMLParser):
+    """Tags with their attributes in order; AssertionError where they do not nest."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text: list[tuple[str, str]] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        """Note the tag; a void one does not stay open."""
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        """SVG shapes close themselves."""
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        """Each closing tag closes the last one opened."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        """Text with the element that it is in."""
+        if data.strip():
+            self.text.append((self.open[-1] if self.open else "", data.strip()))
+
+    def all(self, name: str) -> list[dict[str, str | None]]:
+        """Attributes of all tags of a name."""
+        return [attrs for tag, attrs in self.tags if tag == name]
+
+    def said(self, name: str) -> list[str]:
+        """Texts directly in elements of a name."""
+        return [text for tag, text in self.text if tag == name]
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory) -> dict[str, Path]:
+    """The inputs of one made-up night."""
+    return write(tmp_path_factory.mktemp("night"))
+
+
+def page(paths: dict[str, Path], out: Path, cfg: Page = CFG) -> str:
+    """The page as text."""
+    out.mkdir()
+    report(cfg, **paths, out=out)
+    return (out / PAGE).read_text(encoding="utf-8")
+
+
+def changed(paths: dict[str, Path], folder: Path, **stages) -> dict[str, Path]:
+    """The same inputs with other metrics: stage → function that changes the JSON object in place."""
+    shutil.copytree(paths["figures"], folder / "metrics")
+    for stage, change in stages.items():
+        file = folder / "metrics" / f"{stage}.json"
+        values = read_json(file)
+        change(values)
+        write_json(file, values)
+    return {**paths, "figures": folder / "metrics"}
+
+
+def test_equal_inputs_give_equal_bytes(night, tmp_path):
+    """Twice in one process; nothing in the page is a date, a path of this machine or a random id."""
+    one, two = page(night, tmp_path / "one"), page(night, tmp_path / "two")
+    assert one == two
+    assert str(tmp_path) not in one
+    assert not re.search(r"\d\d:\d\d:\d\d", one)
+
+
+def test_the_report_of_the_report(night, tmp_path):
+    """Counts and hash are those of the page."""
+    (tmp_path / "out").mkdir()
+    made = report(CFG, **night, out=tmp_path / "out")
+    html = (tmp_path / "out" / PAGE).read_text(encoding="utf-8")
+    assert [made.page, made.bytes] == [sha256_file(tmp_path / "out" / PAGE), len(html.encode())]
+    assert made.promote and made.pictures == len(Tree(html).all("svg")) >= 20
+    # 3 sets and the documents, each in 2 languages, each with one case as wanted and one not
+    assert made.samples == {"as wanted": 8, "not": 8} and len(Tree(html).all("article")) == 16
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [PAGE]
+
+
+def test_nothing_that_was_written_elsewhere_can_run(night, tmp_path):
+    """Models, documents, questions, checks and gate reasons all hold <script> and <img onerror>: all stay text."""
+    html = page(night, tmp_path / "out")
+    tree = Tree(html)
+    assert not {"script", "img", "iframe", "link", "object", "form", "base"} & {tag for tag, _ in tree.tags}
+    assert not [attrs for _, attrs in tree.tags for name in attrs if name.startswith("on") or name == "style"]
+    assert "&lt;script&gt;alert(&#34;model&#34;)&lt;/script&gt;" in html
+    assert "&lt;img src=x onerror=&#34;alert(1)&#34;&gt;" in html
+    assert BAD in tree.said("dd")  # and nothing of the answer is lost
+    for element in ("p", "td", "dd", "li"):  # question and reason, check, answer, passage
+        assert any("<script>" in text or "<img" in text for text in tree.said(element)), element
+
+
+def test_the_page_needs_no_network(night, tmp_path):
+    """No address but anchors and the checks beside it; a policy in the page forbids all loading as well."""
+    tree = Tree(page(night, tmp_path / "out"))
+    links = [attrs["href"] for attrs in tree.all("a")]
+    assert {link for link in links if not link.startswith("#")} == {"../validation/index.html"}
+    assert not [attrs for _, attrs in tree.tags for name in attrs if name in ("src", "srcset", "xlink:href", "action")]
+    policy = [attrs["content"] for attrs in tree.all("meta") if attrs.get("http-equiv") == "Content-Security-Policy"]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+    style = " ".join(tree.said("style"))
+    assert "url(" not in style and "@import" not in style and "@font-face" not in style
+    assert "prefers-color-scheme: dark" in style and "@media print" in style
+
+
+def test_the_page_can_be_read_without_eyes(night, tmp_path):
+    """One h1, no level skipped, ids unique, pictures and tables named, Chinese marked as such."""
+    tree = Tree(page(night, tmp_path / "out"))
+    levels = [int(tag[1]) for tag, _ in tree.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels.count(1) == 1 and all(b <= a + 1 for a, b in pairwise(levels))
+    ids = [attrs["id"] for _, attrs in tree.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {attrs["href"] for attrs in tree.all("a") if attrs["href"].startswith("#")} <= {f"#{name}" for name in ids}
+    assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in tree.all("svg"))
+    assert len(tree.all("caption")) == len(tree.all("table")) > 8
+    assert all(attrs["scope"] in ("col", "row") for attrs in tree.all("th"))
+    assert tree.all("html") == [{"lang": "en"}]
+    assert {"class": "question", "lang": "zh"} in tree.all("p")
+
+
+def test_sections_come_in_the_order_of_a_readers_questions(night, tmp_path):
+    """The verdict is above them all."""
+    tree = Tree(page(night, tmp_path / "out"))
+    assert [attrs["id"] for attrs in tree.all("section")] == [
+        "gate", "changes", "behaviours", "training", "reward", "quantization", "documents", "data", "samples",
+        "lineage"]
+    assert tree.said("h1") == ["Cleared for release"]
+    assert tree.said("h2")[0] == "Gate"
+
+
+def test_figures_are_those_of_the_metrics(night, tmp_path):
+    """A few looked up by hand: behaviours, gain against the live release, KL, sizes, data, hashes."""
+    tree, made = Tree(page(night, tmp_path / "out")), metrics()
+    cites = made["evaluate"].behaviours["aligned"]["context"]["zh"]["cites"]
+    shares = [f"{100 * value:.1f}" for value in (cites.share, cites.low, cites.high)]
+    assert "aligned: {} ({} to {})".format(*shares) in tree.said("title")  # of the dot
+    assert "{} ({} – {})".format(*shares) in tree.said("td")  # of the table behind it
+    assert "+1.2" in tree.said("td") and "−1.3 to +3.7" in tree.said("td")  # gain over the live release, 0.012 ± 0.025
+    assert f"Tonight against {LIVE}" in tree.said("figcaption")
+    assert {"0.00022", "0.00147"} <= set(tree.said("td"))
+    assert any("all agree in 83.4\u00a0%" in text for text in tree.said("p"))
+    assert "10.25 MB" in tree.said("text") and "4.42 MB" in tree.said("text")
+    assert any("model.embed_tokens.weight" in text for text in tree.said("p"))
+    assert made["release"].manifest in tree.said("td")
+
+
+def test_a_refused_night_says_why_first(tmp_path):
+    """The heading, the failed rule in words, and no live release to compare with."""
+    html = page(write(tmp_path / "night", promote=False, champion=None), tmp_path / "out")
+    tree = Tree(html)
+    assert tree.said("h1") == ["Held back"]
+    assert "1 of 3 rules of the gate fails. Nothing is live yet, and nothing goes out." in tree.said("p")
+    assert any(text.startswith("recall: 61.2 %") for text in tree.said("li"))
+    assert html.index("recall: 61.2 %") < html.index("<main")
+    assert any("nothing to compare with yet" in text for text in tree.said("p"))
+
+
+def test_a_release_that_shares_no_case_is_no_comparison(night, tmp_path):
+    """gain null: said in words, and the steps of the night are still there."""
+    def forget(values):
+        values["champion"] |= {"gain": None, "win_rate": None, "cases": 0}
+    tree = Tree(page(changed(night, tmp_path, evaluate=forget), tmp_path / "out"))
+    assert any("Too few shared cases" in text for text in tree.said("p"))
+    assert "SFT against base" in tree.said("figcaption")
+
+
+def test_a_set_without_cases_and_a_language_without_rows_leave_no_hole(night, tmp_path):
+    """A user's own data may hold no trained facts and no Chinese."""
+    def english_context_only(values):
+        values["cases"] |= {"facts": 0}
+        for model in values["behaviours"].values():
+            del model["facts"]
+            for table in model.values():
+                del table["zh"]
+
+    def english(values):
+        for key in ("right", "cites_source", "grounded", "right_when_grounded"):
+            del values[key]["zh"]
+        values["abstains"] = {"precision": None, "recall": None}
+
+    def unknown(values):
+        values["agreement"] = None
+        values["dropped"] = {}
+        del values["languages"]["prompts"]
+
+    paths = changed(night, tmp_path, evaluate=english_context_only, answers=english, prepare=unknown)
+    tree = Tree(page(paths, tmp_path / "out"))
+    assert not any(text.startswith("Facts:") for text in tree.said("h3"))
+    assert any("agreement is unknown" in text for text in tree.said("p"))
+    assert "No row was left out." in tree.said("p")
+
+
+def test_another_method_of_alignment_shows_its_loss(night, tmp_path):
+    """PPO logs other columns than DPO: the common ones are drawn."""
+    paths = changed(night, tmp_path, align=lambda values: values.update(method="ppo"))
+    captions = Tree(page(paths, tmp_path / "out")).said("figcaption")
+    assert "PPO: loss" in captions and not any(text.startswith("DPO") for text in captions)
+
+
+@pytest.mark.parametrize("place", [
+    "gate.promote", "gate.reasons", "evaluate.behaviours", "evaluate.kl", "evaluate.champion", "sft.eval_loss",
+    "reward.correctness", "align.preferred_after", "quantize.sizes", "answers.retrieval", "embed.unknown",
+    "index.build", "prepare.dropped", "prepare.agreement", "validate.findings", "candidates.prompts", "merge.positions",
+    "base.licence", "release.manifest"])
+def test_a_missing_key_is_named_with_its_file(night, tmp_path, place):
+    """No traceback, no empty place: the message says what to run."""
+    stage, key = place.split(".")
+    paths = changed(night, tmp_path, **{stage: lambda values: values.pop(key)})
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=rf"{stage}\.json: has no '{key}'; run `dvc repro`"):
+        report(CFG, **paths, out=tmp_path / "out")
+
+
+def test_an_answer_without_its_verdict_is_named(night, tmp_path):
+    """File, row and key, as for the metrics."""
+    rows = read_jsonl(night["evaluation"])
+    del rows[5]["right"]
+    write_jsonl(tmp_path / "answers.jsonl", rows)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=rf"answers\.jsonl: {rows[5]['id']}: has no 'right'"):
+        report(CFG, **{**night, "evaluation": tmp_path / "answers.jsonl"}, out=tmp_path / "out")
+
+
+def test_every_stage_before_it_is_read(night):
+    """The page leaves no stage's metrics out."""
+    assert sorted(STAGES) == sorted(set(door.STAGES) - {"report"})
+    assert sorted(p.stem for p in night["figures"].glob("*.json")) == sorted(STAGES)
+
+
+def test_the_shell_door_writes_page_and_metrics(night, tmp_path):
+    """The options are those of the signature; the output folder appears whole."""
+    options = [word for name, path in night.items() for word in (f"--{name.replace('_', '-')}", str(path))]
+    door.run("report", [*options, "--out", str(tmp_path / "nightly"), "--metrics", str(tmp_path / "report.json")])
+    assert read_json(tmp_path / "report.json")["page"] == sha256_file(tmp_path / "nightly" / PAGE)
