@@ -86,10 +86,11 @@ def test_a_night_that_is_ended_leaves_nobody_and_can_go_on(tmp_path, home, numbe
     )
 
     def both_at_work() -> list[int]:
-        """All of the night's processes, once two stages are among them."""
+        """All of the night's processes, once the stages sft and embed are among them (their shells do not count)."""
         below = descendants(flow.pid)
-        commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in below]
-        return below if sum(b"stage.py" in line and b"dvc" not in line for line in commands) == 2 else []
+        commands = [Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in below]
+        stages = {words[2] for words in commands if words[1:2] == [b"stage.py"]}
+        return below if stages == {b"sft", b"embed"} else []
 
     def look() -> list[int]:
         assert flow.poll() is None, flow.communicate()

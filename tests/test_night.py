@@ -90,7 +90,7 @@ def test_kill_9_in_mid_training_costs_nothing_but_time(night, tmp_path_factory):
     process = subprocess.Popen(["dvc", "repro", "sft"], cwd=folder, env=small_night.environment(folder), text=True,
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 400
-    while not list((folder / ".nightshift/work").glob("sft-*/checkpoint-*")) and process.poll() is None:
+    while not list((folder / ".nightshift/work").glob("sft-*/checkpoint-*/complete")) and process.poll() is None:
         assert time.monotonic() < deadline, "no checkpoint"
         time.sleep(0.05)
     assert process.poll() is None, process.stdout.read()

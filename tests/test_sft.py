@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 
 import pytest
+import torch
 import training_fixtures as tiny
+from trl.trainer import utils
 
 from tasks import sft
 from tasks.errors import DataError
 from tasks.files import read_jsonl, sha256_tree, write_jsonl
+from tasks.training import trainers
 from tasks.training.models import load_base, set_up
 from tasks.training.rows import encode_instructions
 from tasks.training.scoring import answer_logprobs, per_token
@@ -105,3 +109,31 @@ def test_packing_keeps_rows_apart(tmp_path):
         for start, stop in itertools.pairwise(lengths):
             alone = model(input_ids=batch["input_ids"][:, start:stop]).logits[0]
             assert torch.allclose(packed[start:stop], alone, atol=1e-5)
+
+
+def test_the_head_scores_answers_only_and_the_loss_stays_the_same(tmp_path, monkeypatch):
+    """Equal loss and gradients with and without the short cut; and the library still chooses the positions where we turn it."""
+    made, _, _ = trainer(tmp_path, {"lora": tiny.params().reward.lora})  # no dropout
+    batch = next(iter(made.get_train_dataloader()))
+    scored, losses, gradients = [], [], []
+    head = utils._ChunkedLogProbFunction
+
+    class Counting:
+        """The library's head, counting positions."""
+
+        @staticmethod
+        def apply(hidden, *rest):
+            scored.append(len(hidden))
+            return head.apply(hidden, *rest)
+
+    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", Counting)
+    for how in (contextlib.nullcontext, trainers.answers_only_head):
+        made.model.zero_grad()
+        with how():
+            loss = made.compute_loss(made.model, dict(batch))
+            loss.backward()
+        losses.append(float(loss))
+        gradients.append([p.grad.clone() for p in made.model.parameters() if p.requires_grad])
+    assert scored[1] == int((batch["labels"][:, 1:] != sft.IGNORED).sum()) < scored[0]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))

@@ -5,7 +5,8 @@ Precision is stated, never inherited (TRL's default is bf16), and so is everythi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,26 @@ def train(trainer: Any, work: Path) -> None:
     trainer.add_callback(_progress())
     newest = checkpoints.newest_complete(work)
     checkpoints.say_resume(newest)
-    trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    with answers_only_head():
+        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+
+
+@contextlib.contextmanager
+def answers_only_head() -> Iterator[None]:
+    """Let TRL's fused head score only the positions that have a label.
+
+    It does so on a GPU by itself; elsewhere it scores every position, for the sake of accelerators that would compile
+    anew for each shape. Nine tenths of our tokens are prompt, and the head is half of a small model's work on a CPU.
+    The loss is the same: what is left out was multiplied by 0.
+    """
+    from trl.trainer import utils
+
+    before = utils._use_triton  # read by the forward of add_fused_lm_head to choose the positions, and by nothing else there
+    utils._use_triton = lambda device: True
+    try:
+        yield
+    finally:
+        utils._use_triton = before
 
 
 def curve(trainer: Any) -> list[dict[str, float]]:
