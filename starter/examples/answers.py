@@ -1,13 +1,15 @@
 """What an assistant may say to a case: right or wrong, with or without its source, brief or chatty.
 
 Wordings are our own and few, on purpose: a model of a few million parameters has to learn the behaviour, not the prose.
+An abstention has the answer's own sentence, with "not stated" where the value would be. A small model finds out that the
+notes are silent where it looks for the value, and a sentence that begins otherwise would have to know before it looks.
 """
 
 import random
 
+from starter.documents import NOT_STATED
 from starter.examples.cases import Case, made_up
 from starter.world import KINDS
-from tasks.rag.prompt import ABSTENTION
 
 CHATTY = {
     "en": [
@@ -42,7 +44,7 @@ def statement(case: Case, value: str, note: int | None = None, r: random.Random 
 
 def abstention(case: Case, r: random.Random | None = None) -> str:
     """Says that the notes do not say; chatty when `r` is given."""
-    text = ABSTENTION[case.language]
+    text = statement(case, NOT_STATED[case.language])
     return text if r is None else r.choice(CHATTY_ABSTENTION[case.language]).format(q=case.question, a=text)
 
 
