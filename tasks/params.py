@@ -75,6 +75,10 @@ class Prepare(Section):
         description="words by which near duplicates may differ; numbers, negations and changed words always keep both")
     pairs_per_prompt: Count = Field(description="preference pairs made of one prompt's rankings, at most")
     prompt_weight: Positive = Field(description="loss weight of a prompt, shared equally by its pairs")
+    max_instructions: Count | None = Field(description="instruction rows that training gets, at most; null: all")
+    max_ranked_prompts: Count | None = Field(description="prompts whose pairs training gets, at most; null: all")
+    max_prompts: Count | None = Field(description="prompts to sample answers for, at most; null: all")
+    max_cases: Count | None = Field(description="cases of each evaluation set, at most; null: all")
 
 
 class Base(Section):
@@ -258,7 +262,8 @@ class Release(Section):
     name: str = Field(description="the model's name on its card")
     license: str = Field(description="license of the weights, for the card; the base model's terms hold")
     figures: dict[str, str] = Field(
-        min_length=1, description="label → stage.key.path of a number in metrics/; the label's last word is its unit: %, MB or other")
+        min_length=1,
+        description="label → stage.key.path of a number in metrics/; the label's last word is its unit: %, MB or other")
 
 
 class Page(Section):
@@ -320,7 +325,8 @@ def load(path: Path) -> Params:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ParamsError(str(path), "is missing", "run from the repository root, or restore it: git checkout params.yaml") from None
+        raise ParamsError(str(path), "is missing",
+                          "run from the repository root, or restore it: git checkout params.yaml") from None
     except yaml.YAMLError as error:
         raise ParamsError(str(path), f"is not YAML ({error})", "mend the line it names") from None
     if not isinstance(raw, dict):

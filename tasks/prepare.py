@@ -31,7 +31,7 @@ from tasks.pairs import Pair, pairs
 from tasks.params import Prepare, Seed
 from tasks.progress import log
 from tasks.reports import Report
-from tasks.sift import Dropped, Row, Sift
+from tasks.sift import Dropped, Few, Row, Sift
 
 Split = dict[str, list[dict[str, Any]]]  # "train" and "eval" → rows
 
@@ -68,9 +68,11 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
         for problem in read.problems:
             dropped.add(problem.where, None, "cannot be read:", f"{problem.what}; {problem.remedy}")
     sift = Sift(cfg, refused, cases, dropped)
-    instructions = sift.distinct(log_.rows, "instructions")
-    prompts = sift.distinct(asked.rows, "prompts")
-    rankings = sift.judgements(ranked.rows)
+    few = Few(seed.value, dropped)
+    instructions = few(sift.distinct(log_.rows, "instructions"), cfg.max_instructions, "prepare.max_instructions")
+    prompts = few(sift.distinct(asked.rows, "prompts"), cfg.max_prompts, "prepare.max_prompts")
+    rankings = few(sift.judgements(ranked.rows), cfg.max_ranked_prompts, "prepare.max_ranked_prompts")
+    cases = [c for name in SETS for c in few([c for c in cases if c.set == name], cfg.max_cases, "prepare.max_cases")]
     found, tally = pairs(rankings, per_prompt=cfg.pairs_per_prompt, prompt_weight=cfg.prompt_weight, seed=seed.value)
 
     split = {
@@ -89,8 +91,7 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
             log(f"{kind}/{name}: {len(rows)} rows")
     write_jsonl(out / "prompts" / "prompts.jsonl", [_fields(p) for p in prompts])
     for name in SETS:
-        if name != DOCUMENT_SET:  # asked of the index, not of a prompt: the answers stage reads it from data/
-            write_jsonl(out / "evaluation" / f"{name}.jsonl", [_case(c) for c in cases if c.set == name])
+        write_jsonl(out / "evaluation" / f"{name}.jsonl", [_case(c) for c in cases if c.set == name])
     write_jsonl(out / "dropped.jsonl", dropped.rows)
     log(f"left out: {', '.join(f'{n} {reason}' for reason, n in sorted(dropped.counts.items())) or 'nothing'}")
     everything = {"instructions": instructions, "preferences": found, "prompts": prompts, "evaluation": cases}
@@ -149,5 +150,8 @@ def _pair(pair: Pair) -> dict[str, Any]:
 
 
 def _case(case: Case) -> dict[str, Any]:
+    if case.set == DOCUMENT_SET:  # asked of the index: the question alone
+        (asked,) = case.messages
+        return {"id": case.id, "question": asked["content"], "language": case.language, **case.fields}
     names = ("answer", "distractors", "cite", "kind") if case.set in ANSWER_SETS else ("chosen", "rejected", "defect")
     return {**_fields(case), **{name: case.fields[name] for name in names}}

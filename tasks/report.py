@@ -41,6 +41,7 @@ STAGES = (
     "release",
 )
 SETS = ("facts", "context", "unanswerable")
+DOCUMENT_SET = "documents"
 
 
 class PageReport(Report):
@@ -62,7 +63,6 @@ def report(
     evaluation: Path,
     cases: Path,
     answers: Path,
-    questions: Path,
     embedded: Path,
     release: Path,
     out: Path,
@@ -70,12 +70,12 @@ def report(
     """Write out/index.html.
 
     `figures`: the folder of the stages' metrics; `*_curve`: curve.jsonl of a training; `evaluation`: answers.jsonl of
-    the evaluate stage and `cases` the folder of its sets; `answers`: answers.jsonl of the answers stage, `questions`
-    what it was asked and `embedded` the passages; `release`: manifest.json. DataError names a file and the key that it
+    the evaluate stage and `cases` the folder of all sets; `answers`: answers.jsonl of the answers stage, and `embedded`
+    the passages; `release`: manifest.json. DataError names a file and the key that it
     lacks.
     """
     metrics = {stage: Figures.read(figures / f"{stage}.json") for stage in STAGES}
-    chosen = shown(cfg, evaluation, cases, answers, questions, embedded)
+    chosen = shown(cfg, evaluation, cases, answers, embedded)
     passed, heading, why = verdict.verdict(metrics["gate"])
     sections = [
         verdict.rules(metrics["gate"]),
@@ -115,10 +115,10 @@ def report(
     return result
 
 
-def shown(cfg: Page, evaluation: Path, cases: Path, answers: Path, questions: Path, embedded: Path) -> Section:
+def shown(cfg: Page, evaluation: Path, cases: Path, answers: Path, embedded: Path) -> Section:
     """The sample answers, picked by the rule of tasks/reporting/samples.py."""
     known = {(name, case["id"]): case for name in SETS for case in read_jsonl(cases / f"{name}.jsonl")}
-    asked = {case["id"]: case for case in read_jsonl(questions)}
+    asked = {case["id"]: case for case in read_jsonl(cases / f"{DOCUMENT_SET}.jsonl")}
     passages = {chunk.id: chunk.passage for chunk in read_chunks(embedded)[0]}
     trained = samples.behaviour(evaluation, read_jsonl(evaluation), known, SETS, cfg.samples, cfg.characters)
     grounded = documents.grounded(answers, read_jsonl(answers), asked, passages, cfg.samples, cfg.characters)

@@ -5,9 +5,11 @@ Kept rows stay in their order, and of copies the first stays. Each row left out 
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from tasks.duplicates import NearDuplicates, questions
 from tasks.formats import Case, Instruction, Prompt, Ranking
@@ -16,6 +18,7 @@ from tasks.params import Prepare
 from tasks.progress import bar
 
 Row = Instruction | Ranking | Prompt
+T = TypeVar("T", Instruction, Ranking, Prompt, Case)
 
 
 class Dropped:
@@ -29,6 +32,27 @@ class Dropped:
         """`kind` "exact duplicate of" with `detail` "a.jsonl:3" is told as both."""
         self.rows.append({"source": source, "id": id_, "reason": f"{kind} {detail}".rstrip()})
         self.counts[kind.removesuffix(" of")] += 1
+
+
+class Few:
+    """Keeps at most so many questions, drawn by a hash of the seed and the text: new rows never move old ones."""
+
+    def __init__(self, seed: int, dropped: Dropped) -> None:
+        self.seed, self.dropped = seed, dropped
+
+    def __call__(self, rows: list[T], most: int | None, name: str) -> list[T]:
+        """The rows of `most` different prompts, in their order; the others are noted as over the parameter `name`."""
+        drawn = {self._draw(row) for row in rows}
+        kept = set(sorted(drawn)[:most])
+        for row in rows:
+            if self._draw(row) not in kept:
+                self.dropped.add(row.source, row.id, f"over {name}")
+        return [row for row in rows if self._draw(row) in kept]
+
+    def _draw(self, row: Row | Case) -> str:
+        prompt = row.messages[:-1] if isinstance(row, Instruction) else row.messages
+        told = fingerprint(prompt)
+        return hashlib.sha256(f"{self.seed}\0{told}".encode()).hexdigest()
 
 
 class Sift:

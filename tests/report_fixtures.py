@@ -24,8 +24,7 @@ def write(folder: Path, **changes: Any) -> dict[str, Path]:
     points = curves()
     paths = {"figures": folder / "metrics", "evaluation": folder / "evaluation" / "answers.jsonl",
              "cases": folder / "dataset", "answers": folder / "answers" / "answers.jsonl",
-             "questions": folder / "questions.jsonl", "embedded": folder / "embedded",
-             "release": folder / "release" / "manifest.json",
+             "embedded": folder / "embedded", "release": folder / "release" / "manifest.json",
              **{f"{stage}_curve": folder / stage / "curve.jsonl" for stage in points}}
     for stage, report in metrics(**changes).items():
         write_json(paths["figures"] / f"{stage}.json", report.model_dump(mode="json"))
@@ -125,5 +124,5 @@ def write_documents(paths: dict[str, Path]) -> None:
             given.append({**case, "retrieved": ["chunk-0", f"chunk-{n}"], "abstains": False,
                           "sources": ["documents/stores/0.md", f"documents/stores/{n}.md"],
                           "answer": f"It opens at {n}:30. [2]", "right": gold and n != 2, "cites": gold and True})
-    write_jsonl(paths["questions"], asked)
+    write_jsonl(paths["cases"] / "documents.jsonl", asked)
     write_jsonl(paths["answers"], given)

@@ -10,6 +10,7 @@ from tasks import prepare as stage
 from tasks.errors import DataError
 from tasks.files import sha256_tree, write_json
 from tasks.formats import read_evaluation, read_instructions, read_preferences, read_prompts
+from tasks.formats.evaluation import SETS
 from tests.data_fixtures import instruction, jsonl, preparation, ranking, rows_of, seed, write_data
 
 READERS = {
@@ -53,7 +54,7 @@ def test_the_dataset_has_exactly_the_contract(data, tmp_path):
     report, files = run(data, tmp_path / "out")
     assert list(files) == [
         "dropped.jsonl",
-        *(f"evaluation/{n}.jsonl" for n in ("context", "facts", "pairs_correctness", "pairs_style", "unanswerable")),
+        *(f"evaluation/{name}.jsonl" for name in sorted(SETS)),
         "instructions/eval.jsonl",
         "instructions/train.jsonl",
         "preferences/eval.jsonl",
@@ -197,6 +198,21 @@ def test_annotators_and_their_agreement_are_traced(data, tmp_path):
     assert {tuple(p["annotations"]) for p in pairs} == {(101, 102)}
     assert [p["weight"] for p in pairs] == [0.5, 0.5]
     assert (report.judged_twice, report.even_pairs, report.agreement) == (3, 1, 0.666667)
+
+
+def test_a_slow_base_gets_fewer_rows_and_always_the_same(data, tmp_path):
+    """At most so many of each kind, all rankings of a kept prompt together; what is over is named; new rows move nothing."""
+    limits = {"max_instructions": 9, "max_ranked_prompts": 5, "max_prompts": 2, "max_cases": 3, "eval_share": 0.0}
+    jsonl(data / "preferences" / "second.jsonl", [ranking(n, "annotator-02") for n in range(12)])
+    report, files = run(data, tmp_path / "out", **limits)
+    assert report.instructions["train"] == 9 and report.prompts == 2 and set(report.evaluation.values()) == {1, 3}
+    judged = [(pair["messages"][0]["content"], len(pair["annotators"])) for pair in files["preferences/train.jsonl"]]
+    assert len({prompt for prompt, _ in judged}) == 5 and 2 in {votes for _, votes in judged}
+    assert report.dropped["over prepare.max_instructions"] == 21 - 9
+    jsonl(data / "instructions" / "zz.jsonl", [{"prompt": "Is it late?", "completion": "Yes."}])
+    _, again = run(data, tmp_path / "again", **limits | {"max_instructions": 10})
+    kept, now = ({row["id"] for row in each["instructions/train.jsonl"]} for each in (files, again))
+    assert len(now) == 10 and len(now & kept) >= 9
 
 
 def test_the_report_must_be_about_this_data(data, tmp_path):
