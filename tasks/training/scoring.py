@@ -35,8 +35,12 @@ def answer_logprobs(model: PreTrainedModel, rows: Sequence[Encoded], pad: int, b
             chosen = order[start:start + batch_size]
             ids, mask = (t.to(model.device) for t in pad_right([rows[i].ids for i in chosen], pad))
             wanted = pad_right([rows[i].mask for i in chosen], 0)[0][:, 1:].to(model.device).bool()  # (B, T−1)
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
-            # Only the answers' positions go through the softmax: (n, V) instead of (B, T, V).
+            # Only the columns from the first answer on get logits, and only answers go through the softmax: a large
+            # vocabulary over whole prompts would be most of the work.
+            first = int(wanted.any(0).nonzero()[0])
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False,
+                           logits_to_keep=ids.shape[1] - first).logits[:, :-1]  # (B, T − 1 − first, V)
+            wanted, ids = wanted[:, first:], ids[:, first:]
             logps = logits[wanted].float().log_softmax(-1).gather(1, ids[:, 1:][wanted][:, None])[:, 0]
             for i, part in zip(chosen, logps.split(wanted.sum(1).tolist()), strict=True):
                 scores[i] = (float(part.sum()), len(part))
