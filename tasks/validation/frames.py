@@ -50,7 +50,7 @@ class Raw:
 
 
 def read(data: Path) -> Raw:
-    """Read data/; DataError when a folder of it is missing or empty."""
+    """Read data/; what is missing has no rows."""
     return Raw(
         data,
         read_instructions(data / "instructions"),
