@@ -204,4 +204,4 @@ def test_held_out_instructions_stand_in_for_missing_cases(world, tmp_path):
     found = stage.held_out(tmp_path, root / "instructions" / "eval.jsonl", 5)
     assert len(found) == 5 and all([m["role"] for m in row["messages"]] == ["user"] for row in found)
     assert {row["id"] for row in found} <= {row["id"] for row in instruction_rows(64)[48:]}
-    assert stage.held_out(root / "evaluation", tmp_path / "unread.jsonl", 3)[0]["answer"] is not None
+    assert "answer" in stage.held_out(root / "evaluation", tmp_path / "unread.jsonl", 3)[0]
