@@ -110,9 +110,20 @@ def test_presets_can_be_laid_one_after_another(root, capsys, order):
     assert made.validate_.min_rows.instructions == 20 and made.validate_.min_rows.evaluation == 0
     assert made.gate.reference_gain == 0.0 and made.gate.correct is None and made.gate.agreement == 0.95
     assert (made.sft.max_length, made.candidates.max_new_tokens, made.embed.together) == (1024, 256, "section")
+    with pytest.raises(ParamsError, match=rf"holds preset (gemma-3-270m, )?{order[1]}"):
+        presets.apply(root, "starter")
     back = out.splitlines()[-1].removeprefix("go back: ").split()
     shutil.copy(root / back[1], root / back[2])
     assert (root / "params.yaml").read_text() == between
+
+
+def test_own_data_on_the_starter_is_not_the_starter(root):
+    """The base alone does not say whether a preset lies over params.yaml."""
+    shutil.copy(ROOT / "params.yaml", root)
+    shutil.copytree(ROOT / "presets", root / "presets")
+    presets.apply(root, "own-data")
+    with pytest.raises(ParamsError, match="holds preset own-data; .*git checkout"):
+        presets.apply(root, "starter")
 
 
 def test_a_preset_that_does_not_fit_changes_nothing(root, capsys):
