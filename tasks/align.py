@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -34,52 +34,72 @@ PAIR = ("id", "messages", "chosen", "rejected")
 class AlignReport(Report):
     """metrics/align.json."""
 
-    method: str = Field(description="align.method")
+    method: str = Field(description="align.method; none where there are no pairs")
     pairs: int = Field(description="training pairs used")
     too_long: int = Field(description="training pairs left out because a side exceeds max_length")
     steps: int = Field(description="optimizer steps")
     trained_parameters: int = Field(description="parameters of the adapter")
-    train_loss: float = Field(description="mean loss of the last logged steps")
-    preferred_before: Share = Field(description="held-out pairs whose chosen answer the SFT model finds likelier")
-    preferred_after: Share = Field(description="the same for the aligned model")
-    gained: Share = Field(description="held-out pairs in which the chosen answer gained the more log-probability")
-    chosen_logprob_before: float = Field(description="nats a token of held-out chosen answers under the SFT model")
-    chosen_logprob_after: float = Field(description="the same under the aligned model")
+    train_loss: float | None = Field(description="mean loss of the last logged steps; null where nothing was trained")
+    preferred_before: Share | None = Field(
+        description="held-out pairs whose chosen answer the SFT model finds likelier; null, like what follows, without any")
+    preferred_after: Share | None = Field(description="the same for the aligned model")
+    gained: Share | None = Field(description="held-out pairs in which the chosen answer gained the more log-probability")
+    chosen_logprob_before: float | None = Field(description="nats a token of held-out chosen answers, SFT model")
+    chosen_logprob_after: float | None = Field(description="the same under the aligned model")
     answers: int = Field(description="held-out prompts answered at the end, greedily")
-    ended: float = Field(description="share of those answers that end by themselves")
-    distinct: float = Field(description="different answers, as a share of the different chosen ones to these prompts")
+    ended: float | None = Field(description="share of those answers that end by themselves")
+    distinct: float | None = Field(description="different answers, as a share of the different chosen ones")
 
 
 def align(cfg: Align, compute: Compute, seed: Seed, dataset: Path, base: Path, sft: Path, out: Path) -> AlignReport:
-    """Train an adapter on top of base + SFT by `cfg.method`; ModelError if what comes out is degenerate."""
-    run = methods.method(cfg.method)  # a misspelt method fails before anything is loaded
+    """Train an adapter on top of base + SFT by `cfg.method`; ModelError if what comes out is degenerate.
+
+    Without training pairs nothing is trained, as by method none: the aligned model is then the SFT model.
+    """
+    methods.method(cfg.method)  # a misspelt method fails before anything is loaded
     set_up(compute, seed.value)
     policy, tokenizer = load_policy(base, [sft], compute)
     path = dataset / "train.jsonl"
-    pairs, too_long = encode_pairs(tokenizer, read_rows(path, PAIR), cfg.max_length, str(path))
+    rows = read_rows(path, PAIR, empty=True)
+    method = cfg.method if rows else methods.NONE
+    if method == methods.NONE:
+        log(f"nothing is trained: {'align.method is none' if rows else 'there are no preference pairs'}; "
+            "the aligned model is the SFT model")
+    pairs, too_long = ([], []) if method == methods.NONE else encode_pairs(tokenizer, rows, cfg.max_length, str(path))
     path = dataset / "eval.jsonl"
-    held_out, _ = encode_pairs(tokenizer, read_rows(path, PAIR), cfg.max_length, str(path))
+    held_out, _ = encode_pairs(tokenizer, read_rows(path, PAIR, empty=True), cfg.max_length, str(path))
     before = sides(policy, tokenizer, held_out, cfg.batch_size)
     work = checkpoints.open_work("align", {"align": cfg, "compute": compute, "seed": seed},
                                  {"dataset": dataset, "base": base, "sft": sft})
-    outcome = run(Task(cfg, compute, seed.value, policy, tokenizer, pairs, work, out))
+    outcome = methods.method(method)(Task(cfg, compute, seed.value, policy, tokenizer, pairs, work, out))
 
     aligned, tokenizer = load_policy(base, [sft, out], compute)  # what was saved is what is measured
     after = sides(aligned, tokenizer, held_out, cfg.batch_size)
     answers = sample(cfg, aligned, tokenizer, held_out, out)
     report = AlignReport(
-        method=cfg.method, pairs=len(pairs), too_long=len(too_long), steps=outcome.steps,
-        trained_parameters=outcome.trained_parameters, train_loss=outcome.points[-1]["loss"],
-        preferred_before=share(prefers(*before)), preferred_after=share(prefers(*after)),
-        gained=share([c1[0] - c0[0] > r1[0] - r0[0] for c0, r0, c1, r1 in zip(*before, *after, strict=True)]),
-        chosen_logprob_before=round(per_token(before[0]), 6), chosen_logprob_after=round(per_token(after[0]), 6),
-        answers=len(answers), ended=round(sum(a["ended"] for a in answers) / len(answers), 6),
-        distinct=round(len({a["answer"] for a in answers}) / len({a["chosen"] for a in answers}), 6))
-    log(f"chosen {report.chosen_logprob_before:.3f} → {report.chosen_logprob_after:.3f} nats a token")
-    log(f"of {len(answers)} answers {report.ended:.0%} end; {report.distinct:.2f} as many different as people chose")
-    check(cfg, report)
+        method=method, pairs=len(pairs), too_long=len(too_long), steps=outcome.steps,
+        trained_parameters=outcome.trained_parameters, train_loss=outcome.points[-1]["loss"] if outcome.points else None,
+        answers=len(answers), **compared(before, after, answers))
+    if report.ended is not None:
+        log(f"chosen {report.chosen_logprob_before:.3f} → {report.chosen_logprob_after:.3f} nats a token")
+        log(f"of {len(answers)} answers {report.ended:.0%} end; {report.distinct:.2f} as many different as people chose")
+        if method != methods.NONE:
+            check(cfg, report)
     checkpoints.close_work(work)
     return report
+
+
+def compared(before: tuple[Scores, Scores], after: tuple[Scores, Scores], answers: Sequence[dict]) -> dict[str, Any]:
+    """The report's figures on held-out pairs; null where there are none."""
+    if not answers:
+        return dict.fromkeys(("preferred_before", "preferred_after", "gained", "chosen_logprob_before",
+                              "chosen_logprob_after", "ended", "distinct"))
+    return {
+        "preferred_before": share(prefers(*before)), "preferred_after": share(prefers(*after)),
+        "gained": share([c1[0] - c0[0] > r1[0] - r0[0] for c0, r0, c1, r1 in zip(*before, *after, strict=True)]),
+        "chosen_logprob_before": round(per_token(before[0]), 6), "chosen_logprob_after": round(per_token(after[0]), 6),
+        "ended": round(sum(a["ended"] for a in answers) / len(answers), 6),
+        "distinct": round(len({a["answer"] for a in answers}) / len({a["chosen"] for a in answers}), 6)}
 
 
 def sides(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair],

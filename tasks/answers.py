@@ -51,8 +51,10 @@ class AnswersReport(Report):
     grounded: dict[str, Share] = Field(description="answerable questions of whose passages one holds the value")
     right_when_grounded: dict[str, Share] = Field(description="of those, the ones answered right: the model's own part")
     abstains: Abstention = Field(description="abstaining, over all questions")
-    invented_citations: Share = Field(description="answers that name a note that was not there")
-    ended: Share = Field(description="answers that the model ended itself")
+    invented_citations: Share | None = Field(
+        description="answers that name a note that was not there; null without questions"
+    )
+    ended: Share | None = Field(description="answers that the model ended itself; null without questions")
     retrieval: dict[str, dict[str, float]] = Field(
         description="dense, sparse, hybrid → recall@k, mrr and ndcg over documents, answerable questions"
     )
@@ -69,10 +71,17 @@ def answers(
     evaluation: Path,
     out: Path,
 ) -> AnswersReport:
-    """Ask all questions of `evaluation` and write answers.jsonl. `int4` may be any model folder, dense ones too."""
+    """Ask all questions of `evaluation` and write answers.jsonl. `int4` may be any model folder, dense ones too.
+
+    Without questions the file is empty and every figure null or missing.
+    """
     from tasks.training.models import set_up
 
     cases = read_cases(evaluation)
+    if not cases:
+        log(f"{evaluation} has no questions: nothing is asked of the index")
+        write_jsonl(out / "answers.jsonl", [])
+        return summarize([], cfg.top_k, {})
     set_up(compute, seed.value)
     retriever = Retriever.open(index, embedded, starter, compute)
     known = {case["source"] for case in cases} - {None}
@@ -101,7 +110,8 @@ def answers(
 
 
 def read_cases(path: Path) -> list[dict[str, Any]]:
-    """Rows of documents.jsonl; DataError for a row without its fields and for a set without answerable questions."""
+    """Rows of documents.jsonl, maybe none; DataError for a row without its fields and for questions of which none is
+    answerable."""
     cases = read_jsonl(path)
     for number, case in enumerate(cases, 1):
         if missing := sorted(FIELDS - set(case)):
@@ -112,7 +122,7 @@ def read_cases(path: Path) -> list[dict[str, Any]]:
                 "has an answer without its document, or a document without an answer",
                 "give both, or null for both",
             )
-    if not any(case["answer"] is not None for case in cases):
+    if cases and not any(case["answer"] is not None for case in cases):
         raise DataError(str(path), "has no answerable question", "add questions with their answers")
     return cases
 
@@ -174,7 +184,7 @@ def summarize(rows: Sequence[Mapping[str, Any]], top_k: int, retrieval: dict[str
             precision=share([row["right"] is None for row in abstained]) if abstained else None,
             recall=share([row["abstains"] for row in unanswerable]) if unanswerable else None,
         ),
-        invented_citations=share([row["_invented"] for row in rows]),
-        ended=share([row["_ended"] for row in rows]),
+        invented_citations=share([row["_invented"] for row in rows]) if rows else None,
+        ended=share([row["_ended"] for row in rows]) if rows else None,
         retrieval=retrieval,
     )

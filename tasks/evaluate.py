@@ -3,6 +3,9 @@
 Every figure comes from greedy answers judged by the rules of tasks/behaviours.py, with its 95 % interval, by evaluation
 set and language. Comparisons are paired: two models on the same cases. Reward and KL stand beside them and decide
 nothing: a policy that answers "The notes do not say." to everything can have both in good order.
+
+Data without evaluation sets leaves those tables empty; held-out instructions are there for everybody
+(tasks/evaluation/references.py), and serve for the KL where there are no grounded cases.
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ from tasks import behaviours
 from tasks import champion as champions
 from tasks.behaviours import Limits
 from tasks.errors import DataError
+from tasks.evaluation import references
 from tasks.evaluation.divergence import Spoken, compare
 from tasks.evaluation.fidelity import kl_per_token
+from tasks.evaluation.references import References
 from tasks.files import read_jsonl, write_jsonl
 from tasks.params import Compute, Evaluate, Seed
 from tasks.progress import log
@@ -50,8 +55,8 @@ class Degenerate(Report):
 class Gain(Report):
     """One model over another, on the same cases."""
 
-    correct: Difference = Field(description="right on the answerable cases (facts and context)")
-    preferred: Difference = Field(description="preferred on context and unanswerable cases")
+    correct: Difference | None = Field(description="right on the answerable cases (facts and context); null without any")
+    preferred: Difference | None = Field(description="preferred on context and unanswerable cases; null without any")
 
 
 class Rewards(Report):
@@ -88,34 +93,46 @@ class EvaluateReport(Report):
     preferred: dict[str, dict[str, Share]] = Field(description="model → language → preferred on grounded cases")
     abstains: dict[str, dict[str, Share]] = Field(description="model → language → abstains on unanswerable")
     over_abstains: dict[str, dict[str, Share]] = Field(description="model → language → abstains on facts and context")
-    degenerate: dict[str, Degenerate] = Field(description="model → answers that are no answers")
-    sft_over_base: Gain = Field(description="what supervised fine-tuning gained")
-    aligned_over_sft: Gain = Field(description="what preference training gained and cost")
-    reward: Rewards = Field(description="the reward model's view; it was trained on the same preferences")
-    kl: Kl = Field(description="how far preference training moved the model")
+    degenerate: dict[str, Degenerate] = Field(description="model → answers that are no answers; empty without cases")
+    sft_over_base: Gain | None = Field(description="what supervised fine-tuning gained; null without cases")
+    aligned_over_sft: Gain | None = Field(description="what preference training gained and cost; null without cases")
+    reward: Rewards | None = Field(description="the reward model's view, trained on the same preferences; null without "
+                                   "context and unanswerable cases")
+    kl: Kl | None = Field(description="how far preference training moved the model; null without anything to ask")
+    references: References | None = Field(description="answers to held-out instructions, by chrF; null without any")
     champion: Against | None = Field(description="against the live release; null before the first one")
 
 
-def evaluate(cfg: Evaluate, compute: Compute, seed: Seed, dataset: Path, base: Path, sft: Path, merged: Path,
-             reward: Path, champion: Path, out: Path) -> EvaluateReport:
-    """Answer the held-out cases with all three models, judge, compare, and write answers.jsonl and challenger.json.
+def evaluate(cfg: Evaluate, compute: Compute, seed: Seed, dataset: Path, instructions: Path, base: Path, sft: Path,
+             merged: Path, reward: Path, champion: Path, out: Path) -> EvaluateReport:
+    """Answer the held-out cases and instructions with all three models, judge, compare; write answers.jsonl,
+    references.jsonl and challenger.json.
 
-    `dataset`: artifacts/dataset/evaluation; `merged` is the aligned model. DataError when there are no answerable or no
-    grounded cases, or when ids repeat.
+    `dataset`: artifacts/dataset/evaluation; `instructions`: instructions/eval.jsonl; `merged` is the aligned model.
+    DataError when ids repeat.
     """
     set_up(compute, seed.value)
-    cases = read_cases(dataset)
+    cases, asked = read_cases(dataset), references.read_cases(instructions, cfg.reference_cases)
+    for name in SETS:
+        if not any(case["set"] == name for case in cases):
+            log(f"evaluate: no cases of set {name}: nothing is measured on it")
+    log(f"evaluate: {len(asked)} held-out instructions" if asked else "evaluate: no held-out instructions: no chrF")
     live = champions.read(champion)
     limits = Limits(cfg.concise_words, cfg.concise_characters)
 
     model, tokenizer = load_base(base, compute)
+    size = {"max_new_tokens": cfg.max_new_tokens, "batch_size": cfg.batch_size}
     rows = answer(cfg, "base", model, tokenizer, cases, limits)
+    said = references.answer("base", model, tokenizer, asked, **size)
     del model
     before, tokenizer = load_policy(base, [sft], compute)
     rows += answer(cfg, "sft", before, tokenizer, cases, limits)
+    said += references.answer("sft", before, tokenizer, asked, **size)
     aligned, tokenizer = load_base(merged, compute)
     rows += answer(cfg, "aligned", aligned, tokenizer, cases, limits)
-    kl = divergence(cfg, seed.value, before, aligned, tokenizer, cases)
+    said += references.answer("aligned", aligned, tokenizer, asked, **size)
+    grounded = [case for case in cases if case["set"] in GROUNDED]
+    kl = divergence(cfg, seed.value, before, aligned, tokenizer, grounded or asked)
     del before, aligned
 
     known = {case["id"]: case for case in cases}
@@ -133,6 +150,7 @@ def evaluate(cfg: Evaluate, compute: Compute, seed: Seed, dataset: Path, base: P
     of_release = {case["id"]: value for case, value in zip(released, values[len(judged):], strict=True)}
 
     write_jsonl(out / "answers.jsonl", rows)
+    write_jsonl(out / references.FILE, said)
     travelling = {name for part in SETS for name in champions.chosen([c for c in cases if c["set"] == part],
                                                                      cfg.champion_cases)}
     champions.write_challenger(out, {
@@ -142,11 +160,11 @@ def evaluate(cfg: Evaluate, compute: Compute, seed: Seed, dataset: Path, base: P
     if live.release is not None:
         against = face(live.release, known, theirs, of_release, [r for r in rows if r["model"] == "aligned"], limits,
                        seed.value)
-    return summarize(rows, cases, kl, against, seed.value)
+    return summarize(rows, cases, kl, references.summarize(said, seed.value), against, seed.value)
 
 
 def read_cases(dataset: Path) -> list[Row]:
-    """All cases, each with its "set". DataError on a repeated id, or without answerable or grounded cases."""
+    """All cases, each with its "set"; DataError on a repeated id."""
     cases = [case | {"set": name} for name in SETS for case in read_jsonl(dataset / f"{name}.jsonl")]
     seen: set[str] = set()
     for case in cases:
@@ -154,9 +172,6 @@ def read_cases(dataset: Path) -> list[Row]:
             raise DataError(f"{dataset / case['set']}.jsonl", f"id {case['id']!r} occurs twice",
                             "give each case its own id")
         seen.add(case["id"])
-    if not any(case["answer"] is not None for case in cases) or not any(case["set"] in GROUNDED for case in cases):
-        raise DataError(str(dataset), "has no answerable cases (facts, context) or no grounded ones (context, "
-                        "unanswerable)", "add rows to data/evaluation")
     return cases
 
 
@@ -175,10 +190,12 @@ def answer(cfg: Evaluate, name: str, model: PreTrainedModel, tokenizer: PreTrain
 
 
 def divergence(cfg: Evaluate, seed: int, before: PreTrainedModel, aligned: PreTrainedModel,
-               tokenizer: PreTrainedTokenizerBase, cases: Sequence[Row]) -> Kl:
-    """KL(aligned ‖ SFT) on answers sampled from the aligned model to a fixed part of the grounded cases."""
-    grounded = {case["id"]: case for case in cases if case["set"] in GROUNDED}
-    chats = [grounded[name]["messages"] for name in champions.chosen(list(grounded.values()), cfg.kl_prompts)]
+               tokenizer: PreTrainedTokenizerBase, cases: Sequence[Row]) -> Kl | None:
+    """KL(aligned ‖ SFT) on answers sampled from the aligned model to a fixed part of the cases; None without any."""
+    if not cases:
+        return None
+    known = {case["id"]: case for case in cases}
+    chats = [known[name]["messages"] for name in champions.chosen(cases, cfg.kl_prompts)]
     answers = generate(aligned, tokenizer, chats, max_new_tokens=cfg.max_new_tokens, batch_size=cfg.batch_size,
                        temperature=1.0, seed=seed)
     spoken = [Spoken(encode_chat(tokenizer, chat, add_generation_prompt=True), said.ids)
@@ -201,21 +218,21 @@ def face(release: str, known: Mapping[str, Row], theirs: Mapping[str, str], of_r
 
 
 def gain(ours: Sequence[Row], theirs: Sequence[Row], seed: int) -> Gain | None:
-    """Differences between judged rows of the same cases in the same order; None without answerable or grounded ones."""
+    """Differences between judged rows of the same cases in the same order; None without answerable and grounded ones."""
     pairs = list(zip(ours, theirs, strict=True))
     right = [(a["right"], b["right"]) for a, b in pairs if a["right"] is not None]
     preferred = [(a["preferred"], b["preferred"]) for a, b in pairs if a["set"] in GROUNDED]
-    if not right or not preferred:
+    if not right and not preferred:
         return None
-    return Gain(correct=paired([a for a, _ in right], [b for _, b in right], seed),
-                preferred=paired([a for a, _ in preferred], [b for _, b in preferred], seed))
+    correct, liked = (paired(*zip(*found, strict=True), seed) if found else None for found in (right, preferred))
+    return Gain(correct=correct, preferred=liked)
 
 
-def summarize(rows: Sequence[Row], cases: Sequence[Row], kl: Kl, against: Against | None, seed: int) -> EvaluateReport:
+def summarize(rows: Sequence[Row], cases: Sequence[Row], kl: Kl | None, told: References | None, against: Against | None,
+              seed: int) -> EvaluateReport:
     """Judged rows of the three models, each in the order of the cases → the report."""
     by_model = {name: [row for row in rows if row["model"] == name] for name in MODELS}
     learned, aligned = (gain(by_model[a], by_model[b], seed) for a, b in (("sft", "base"), ("aligned", "sft")))
-    assert learned and aligned, "read_cases has made sure of answerable and grounded cases"
 
     def table(key: str, sets: Sequence[str]) -> dict[str, dict[str, Share]]:
         return {name: behaviours.by_language([row for row in group if row["set"] in sets], key)
@@ -227,10 +244,11 @@ def summarize(rows: Sequence[Row], cases: Sequence[Row], kl: Kl, against: Agains
         behaviours={name: behaviours.rates(group) for name, group in by_model.items()},
         correct=table("right", ("facts", "context")), preferred=table("preferred", GROUNDED),
         abstains=table("abstains", ("unanswerable",)), over_abstains=table("abstains", ("facts", "context")),
-        degenerate={name: degenerate(group) for name, group in by_model.items()},
+        degenerate={name: degenerate(group) for name, group in by_model.items() if group},
         sft_over_base=learned, aligned_over_sft=aligned,
-        reward=Rewards(sft=mean(scored[0]), aligned=mean(scored[1]), win_rate=wins(scored[1], scored[0], seed)),
-        kl=kl, champion=against)
+        reward=Rewards(sft=mean(scored[0]), aligned=mean(scored[1]), win_rate=wins(scored[1], scored[0], seed))
+        if scored[0] else None,
+        kl=kl, references=told, champion=against)
 
 
 def degenerate(rows: Sequence[Row]) -> Degenerate:

@@ -77,6 +77,7 @@ RULES = {
     "degenerate": Rule("evaluate", "degenerate.aligned.share.share", -1, "of answers empty, cut or repetitive"),
     "most_frequent": Rule("evaluate", "degenerate.aligned.most_frequent", -1, "of answerable cases given one answer"),
     "sft_gain": Rule("evaluate", "sft_over_base.correct.low", +1, "right answers gained by SFT, at least"),
+    "reference_gain": Rule("evaluate", "references.aligned_over_base.low", +1, "of chrF gained over the base, at least"),
     "alignment_loss": Rule("evaluate", "aligned_over_sft.correct.low", -1, "right answers lost by alignment, at worst"),
     "kl": Rule("evaluate", "kl.per_sequence.mean", -1, "nats an answer from SFT to aligned model"),
     "reward_accuracy": Rule("reward", "correctness.accuracy.share", +1, "of correctness pairs ordered rightly"),
@@ -95,7 +96,7 @@ def floors(cfg: Gate, metrics: Mapping[str, Metrics], files: Mapping[str, Path])
         figure = look_up(metrics[rule.file], rule.key, files[rule.file])
         if name == "correct_in_any_language":
             figure = min((value["share"] for language, value in figure.items() if language != "all"), default=None)
-        if name == "alignment_loss":
+        if name == "alignment_loss" and figure is not None:
             figure = -figure  # the interval's lower end is the worst case, a loss where it is negative
         yield judged(name, rule, figure, limit)
 
@@ -137,11 +138,11 @@ def against(cfg: Gate, metrics: Mapping[str, Metrics], live: str | None) -> Iter
 
 
 def look_up(metrics: Metrics, key: str, file: Path) -> Any:
-    """The value at a dotted key. None where a group of cases is empty (no such language, no such set)."""
+    """The value at a dotted key. None where a group of cases is empty (no such language, no such set) or null."""
     value: Any = metrics
     for depth, part in enumerate(key.split(".")):
         if not isinstance(value, Mapping) or part not in value:
-            if depth > 1 and isinstance(value, Mapping) and not value:
+            if depth > 0 and not value:
                 return None
             raise DataError(str(file), f"has no {key}", "run the stage that writes it: dvc repro")
         value = value[part]

@@ -16,6 +16,7 @@ from tasks.errors import ParamsError
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
@@ -48,11 +49,20 @@ class Lora(Section):
     targets: list[str] | Literal["all-linear"] = Field(description="module names that get an adapter")
 
 
+class MinRows(Section):
+    """Rows that each kind of data needs at least. 0: the night can do without this kind, and says so."""
+
+    instructions: Count = Field(description="rows of data/instructions")
+    preferences: Natural = Field(description="rows of data/preferences; without any, nothing is aligned")
+    prompts: Natural = Field(description="rows of data/prompts; without any, held-out instructions are asked instead")
+    evaluation: Natural = Field(description="cases of all sets in data/evaluation; with 0 a set may be missing")
+
+
 class Validate(Section):
     """Checks of the raw data. Rows that fail within a bound are left out by prepare; beyond it the night stops."""
 
     languages: Annotated[list[str], Field(min_length=1)] = Field(description="language codes that rows may have")
-    min_rows: Count = Field(description="rows that instructions, preferences and evaluation need at least")
+    min_rows: MinRows = Field(description="kind of data → rows that it needs at least")
     max_bad_rows: Fraction = Field(description="share of a kind's rows that may fail a check (evaluation: none may)")
     max_bad_documents: Fraction = Field(description="share of the documents that may fail a check")
     max_duplicates: Fraction = Field(description="share of the rows that may be there twice")
@@ -71,7 +81,7 @@ class Prepare(Section):
     max_prompt_characters: Count = Field(description="characters of all messages before the answer; longer rows are left out")
     max_answer_characters: Count = Field(description="characters of an answer; longer ones are left out")
     similarity: Fraction = Field(description="Jaccard similarity of 3-token shingles from which rows may be near duplicates")
-    added_words: Annotated[int, Field(ge=0)] = Field(
+    added_words: Natural = Field(
         description="words by which near duplicates may differ; numbers, negations and changed words always keep both")
     pairs_per_prompt: Count = Field(description="preference pairs made of one prompt's rankings, at most")
     prompt_weight: Positive = Field(description="loss weight of a prompt, shared equally by its pairs")
@@ -146,7 +156,7 @@ class Dpo(Section):
 class Align(Training):
     """Preference training of the SFT model."""
 
-    method: str = Field(description="dpo")
+    method: str = Field(description="dpo | none: nothing is trained, the aligned model is the SFT model")
     dpo: Dpo = Field(description="what only method dpo reads")
     samples: Count = Field(description="held-out prompts that are answered at the end, to gate on the text itself")
     max_new_tokens: Count = Field(description="tokens after which such an answer is cut")
@@ -172,6 +182,7 @@ class Evaluate(Section):
     concise_characters: Count = Field(description="most letters, digits and characters of a concise Chinese answer")
     kl_prompts: Count = Field(description="held-out prompts to which the aligned model is sampled for its KL")
     champion_cases: Count = Field(description="cases of each set whose answers travel with a release")
+    reference_cases: Count = Field(description="held-out instruction rows whose answers are compared by chrF, at most")
 
 
 class Quantize(Section):
@@ -202,7 +213,7 @@ class Embed(Section):
         description="longest chunk with its heading path, in tokens of the embedding model")
     together: Literal["section", "paragraph"] = Field(
         description="what a chunk may join: all of a section, or only one paragraph, list or table of it")
-    overlap_sentences: Annotated[int, Field(ge=0)] = Field(
+    overlap_sentences: Natural = Field(
         description="sentences that a chunk repeats from the one before it, within a section")
     batch_size: Count = Field(description="chunks of one forward pass")
     unknown_warning: Fraction = Field(description="warn when the model knows less than 1 − this share of a language's tokens")
@@ -243,6 +254,8 @@ class Gate(Section):
     most_frequent: Fraction | None = Field(description="greatest share of one text among answers to answerable cases")
     sft_gain: Annotated[float, Field(ge=-1, le=1)] | None = Field(
         description="least lower end of the interval of SFT's gain over the base in right answers")
+    reference_gain: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+        description="least lower end of the interval of the aligned model's gain over the base in chrF, 0 … 1")
     alignment_loss: Fraction | None = Field(
         description="right answers that preference training may cost: the interval must lie above minus this")
     kl: Positive | None = Field(description="nats an answer, greatest KL(aligned ‖ SFT)")

@@ -20,6 +20,7 @@ from tasks.files import read_json, write_jsonl
 from tasks.formats import (
     Case,
     Instruction,
+    Prompt,
     Read,
     read_evaluation,
     read_instructions,
@@ -27,6 +28,7 @@ from tasks.formats import (
     read_prompts,
 )
 from tasks.formats.evaluation import ANSWER_SETS, DOCUMENT_SET, SETS
+from tasks.formats.rows import fingerprint
 from tasks.pairs import Pair, pairs
 from tasks.params import Prepare, Seed
 from tasks.progress import log
@@ -43,6 +45,7 @@ class PrepareReport(Report):
     instructions: dict[str, int] = Field(description="split → instruction rows")
     pairs: dict[str, int] = Field(description="split → preference pairs")
     prompts: int = Field(description="prompts to sample answers for")
+    prompts_from: str = Field(description="where they come from: data/prompts, or instructions where it is empty")
     evaluation: dict[str, int] = Field(description="evaluation set → cases")
     languages: dict[str, dict[str, int]] = Field(description="kind → language → rows, train and eval together")
     forms: dict[str, int] = Field(description="form → rows read")
@@ -58,7 +61,11 @@ class PrepareReport(Report):
 
 
 def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -> PrepareReport:
-    """Write artifacts/dataset from data/. `validation` is the report of the checks: its refused rows are left out."""
+    """Write artifacts/dataset from data/. `validation` is the report of the checks: its refused rows are left out.
+
+    What data/ does not hold gives empty files, but for prompts, which held-out instructions stand in for. DataError
+    when rows of a kind are there and none is left to train on.
+    """
     log_, ranked = read_instructions(data / "instructions"), read_preferences(data / "preferences")
     asked, held_out = read_prompts(data / "prompts"), read_evaluation(data / "evaluation")
     kinds = {"instructions": log_, "preferences": ranked, "prompts": asked, "evaluation": held_out}
@@ -70,17 +77,18 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
     sift = Sift(cfg, refused, cases, dropped)
     few = Few(seed.value, dropped)
     instructions = few(sift.distinct(log_.rows, "instructions"), cfg.max_instructions, "prepare.max_instructions")
-    prompts = few(sift.distinct(asked.rows, "prompts"), cfg.max_prompts, "prepare.max_prompts")
+    prompts = sift.distinct(asked.rows, "prompts")
     rankings = few(sift.judgements(ranked.rows), cfg.max_ranked_prompts, "prepare.max_ranked_prompts")
     cases = [c for name in SETS for c in few([c for c in cases if c.set == name], cfg.max_cases, "prepare.max_cases")]
     found, tally = pairs(rankings, per_prompt=cfg.pairs_per_prompt, prompt_weight=cfg.prompt_weight, seed=seed.value)
 
     split = {
-        "instructions": _split([_instruction(r) for r in instructions], cfg.eval_share, seed.value),
+        "instructions": _some_held_out(_split([_instruction(r) for r in instructions], cfg.eval_share, seed.value),
+                                       cfg.eval_share, seed.value),
         "preferences": _split([_pair(p) for p in found], cfg.eval_share, seed.value),
     }
     for kind, parts in split.items():
-        if not parts["train"]:
+        if not parts["train"] and (kinds[kind].rows or kinds[kind].problems):
             raise DataError(
                 f"{data / kind}",
                 "leaves no row to train on",
@@ -89,6 +97,13 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
         for name, rows in parts.items():
             write_jsonl(out / kind / f"{name}.jsonl", rows)
             log(f"{kind}/{name}: {len(rows)} rows")
+    from_data = bool(asked.rows or asked.problems)
+    if from_data:
+        prompts = few(prompts, cfg.max_prompts, "prepare.max_prompts")
+    else:
+        rows = split["instructions"]["eval"] or split["instructions"]["train"]
+        prompts = Few(seed.value, Dropped())(_questions(rows), cfg.max_prompts, "prepare.max_prompts")
+        log(f"prompts: data/prompts holds none; {len(prompts)} instructions are asked instead")
     write_jsonl(out / "prompts" / "prompts.jsonl", [_fields(p) for p in prompts])
     for name in SETS:
         write_jsonl(out / "evaluation" / f"{name}.jsonl", [_case(c) for c in cases if c.set == name])
@@ -100,6 +115,7 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
         instructions={name: len(rows) for name, rows in split["instructions"].items()},
         pairs={name: len(rows) for name, rows in split["preferences"].items()},
         prompts=len(prompts),
+        prompts_from="data/prompts" if from_data else "instructions",
         evaluation=dict(Counter(c.set for c in cases)),
         languages={kind: dict(Counter(row.language for row in rows)) for kind, rows in everything.items()},
         forms=dict(Counter(row.form for row in (*log_.rows, *ranked.rows))),
@@ -131,10 +147,34 @@ def _split(rows: Sequence[dict[str, Any]], share: float, seed: int) -> Split:
     """Rows whose first question's hash falls below `share` go to eval, the others to train."""
     parts: Split = {"train": [], "eval": []}
     for row in rows:
-        asked = next((m["content"] for m in row["messages"] if m["role"] == "user"), "")
-        drawn = int(hashlib.sha256(f"{seed}\0{asked}".encode()).hexdigest()[:8], 16) / 16**8  # [0, 1)
-        parts["eval" if drawn < share else "train"].append(row)
+        parts["eval" if _drawn(row, seed) < share else "train"].append(row)
     return parts
+
+
+def _drawn(row: dict[str, Any], seed: int) -> float:
+    """A number in [0, 1) that the seed and the row's first question decide."""
+    asked = next((m["content"] for m in row["messages"] if m["role"] == "user"), "")
+    return int(hashlib.sha256(f"{seed}\0{asked}".encode()).hexdigest()[:8], 16) / 16**8
+
+
+def _some_held_out(parts: Split, share: float, seed: int) -> Split:
+    """The split, with the prompt of the smallest hash held out where the share of few rows comes to none."""
+    if parts["eval"] or not share or len(parts["train"]) < 2:
+        return parts
+    first = min(parts["train"], key=lambda row: (_drawn(row, seed), row["id"]))
+    sides: Split = {"train": [], "eval": []}
+    for row in parts["train"]:
+        sides["eval" if _drawn(row, seed) == _drawn(first, seed) else "train"].append(row)
+    return sides if sides["train"] else parts
+
+
+def _questions(rows: Sequence[dict[str, Any]]) -> list[Prompt]:
+    """The different prompts of instruction rows, each without its last answer."""
+    found: dict[str, Prompt] = {}
+    for row in rows:
+        asked = Prompt(row["id"], row["messages"][:-1], row["language"], row["source"])
+        found.setdefault(fingerprint(asked.messages), asked)
+    return list(found.values())
 
 
 def _fields(row: Row | Case) -> dict[str, Any]:

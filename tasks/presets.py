@@ -22,10 +22,13 @@ def apply(root: Path, name: str) -> list[str]:
     """Apply a preset; returns lines that say what changed and how to go back. ParamsError when it does not fit."""
     path, preset = root / "params.yaml", root / "presets" / f"{name}.yaml"
     if name == STARTER:
-        if params.load(path).base.model == STARTER:
+        laid = [file.stem for file in sorted(preset.parent.glob("*.yaml")) if _is_laid(path, file)]
+        if params.load(path).base.model == STARTER and not laid:
             return ["params.yaml is the starter's already"]
         raise ParamsError(
-            "params.yaml", "holds a preset; the starter is what was committed", "git checkout params.yaml"
+            "params.yaml",
+            f"holds {'preset ' + ', '.join(laid) if laid else 'another base'}; the starter is what was committed",
+            "git checkout params.yaml",
         )
     if not preset.is_file():
         known = sorted(file.stem for file in preset.parent.glob("*.yaml"))
@@ -68,6 +71,12 @@ def _lay_over(target: Any, preset: Any, where: tuple[str, ...]) -> Iterator[str]
         elif key not in target or target[key] != value:
             yield f"{'.'.join(place)}: {_show(target.get(key))} → {_show(value)}"
             target[key] = value
+
+
+def _is_laid(path: Path, preset: Path) -> bool:
+    """Whether params.yaml says all that a preset does."""
+    content, wanted = (_yaml().load(file.read_text(encoding="utf-8")) or {} for file in (path, preset))
+    return bool(wanted) and not list(_lay_over(content, wanted, ()))
 
 
 def _show(value: Any) -> str:

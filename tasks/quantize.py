@@ -105,7 +105,7 @@ def quantize(cfg: Quantize, compute: Compute, seed: Seed, merged: Path, calibrat
     rounded = copy.deepcopy(model)
     for layer in quantizable(rounded).values():
         layer.weight.data = round_to_nearest(layer.weight.data, cfg.bits, cfg.group_size)
-    conversations = [case["messages"] for case in held_out(evaluation, cfg.chats)]
+    conversations = [case["messages"] for case in held_out(evaluation, calibration / "eval.jsonl", cfg.chats)]
     log(f"quantize: {len(conversations)} held-out chats answered by both models")
     work = {"max_new_tokens": cfg.max_new_tokens, "batch_size": cfg.batch_size}
     spoken, texts = along(model, tokenizer, conversations, **work)
@@ -217,9 +217,13 @@ def weigh(model: PreTrainedModel, out: Path) -> Sizes:
         bits_a_weight=round(8 * packed / sum(layer.weight.numel() for layer in layers.values()), 4))
 
 
-def held_out(evaluation: Path, most: int) -> list[dict]:
-    """The `most` evaluation cases with the smallest hashed ids, from all sets together: the same ones every night."""
+def held_out(evaluation: Path, instructions: Path, most: int) -> list[dict]:
+    """The `most` evaluation cases with the smallest hashed ids, from all sets together: the same ones every night.
+
+    Where the sets are empty, the prompts of held-out `instructions` serve.
+    """
     cases = [case for name in SETS for case in read_jsonl(evaluation / f"{name}.jsonl")]
     if not cases:
-        raise ModelError(str(evaluation), "has no held-out chats", "add rows to data/evaluation")
+        log("quantize: no evaluation cases: held-out instructions are asked instead")
+        cases = [{"id": row["id"], "messages": row["messages"][:-1]} for row in read_rows(instructions, ["id", "messages"])]
     return sorted(cases, key=lambda case: hashlib.sha256(case["id"].encode()).digest())[:most]

@@ -132,8 +132,12 @@ def shown(cfg: Page, evaluation: Path, cases: Path, answers: Path, embedded: Pat
                 "documents: the int4 model) answers as wanted and as many that it does not. Wrong answers are "
                 "therefore more frequent here than in the figures above."
             ),
-            Samples("Base, SFT and aligned model on held-out cases", trained),
-            Samples("The int4 model over documents", grounded),
+            Samples("Base, SFT and aligned model on held-out cases", trained)
+            if trained
+            else Paragraph("There were no held-out cases to show answers to."),
+            Samples("The int4 model over documents", grounded)
+            if grounded
+            else Paragraph("There were no questions on documents to show answers to."),
         ],
     )
 

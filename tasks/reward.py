@@ -57,46 +57,62 @@ class RewardReport(Report):
     too_long: int = Field(description="training pairs left out because a side exceeds max_length")
     steps: int = Field(description="optimizer steps")
     trained_parameters: int = Field(description="parameters of adapter and head")
-    train_loss: float = Field(description="mean loss of the last logged steps; ln 2 = 0.693 is a coin")
-    preferences: PairsReport = Field(description="people's held-out pairs")
-    correctness: PairsReport = Field(description="pairs that differ in correctness")
-    style: PairsReport = Field(description="pairs that differ in style only")
-    held_out: Share = Field(description="accuracy over all of these")
-    calibration: list[Bin] = Field(description="predicted against observed over all of these")
-    calibration_error: float = Field(description="expected calibration error: Σ n/N · |predicted − right|")
+    train_loss: float | None = Field(
+        description="mean loss of the last logged steps; ln 2 = 0.693 is a coin; null where nothing was trained")
+    preferences: PairsReport | None = Field(description="people's held-out pairs; null, as the others, without any")
+    correctness: PairsReport | None = Field(description="pairs that differ in correctness")
+    style: PairsReport | None = Field(description="pairs that differ in style only")
+    held_out: Share | None = Field(description="accuracy over all of these")
+    calibration: list[Bin] = Field(description="predicted against observed over all of these; empty without any")
+    calibration_error: float | None = Field(description="expected calibration error: Σ n/N · |predicted − right|")
 
 
 def reward(cfg: Reward, compute: Compute, seed: Seed, dataset: Path, evaluation: Path, base: Path, sft: Path,
            out: Path) -> RewardReport:
-    """Train a score head and a LoRA adapter on the SFT model, and measure them on held-out pairs."""
+    """Train a score head and a LoRA adapter on the SFT model, and measure them on held-out pairs.
+
+    Without training pairs nothing is trained: the score is then the mean log-probability of an answer's tokens.
+    """
     set_up(compute, seed.value)
     policy, tokenizer = load_policy(base, [sft], compute)
     path = dataset / "train.jsonl"
-    pairs, too_long = encode_pairs(tokenizer, read_rows(path, PAIR), cfg.max_length, str(path))
-    held_out = {"preferences": read_rows(dataset / "eval.jsonl", PAIR)}
-    held_out |= {name: read_rows(evaluation / f"{name}.jsonl", (*PAIR, "defect", "language")) for name in SETS}
+    pairs, too_long = encode_pairs(tokenizer, read_rows(path, PAIR, empty=True), cfg.max_length, str(path))
+    held_out = {"preferences": read_rows(dataset / "eval.jsonl", PAIR, empty=True)}
+    held_out |= {name: read_rows(evaluation / f"{name}.jsonl", (*PAIR, "defect", "language"), empty=True) for name in SETS}
+    if not pairs:
+        log("nothing is trained: there are no preference pairs; the score is the mean log-probability of an answer")
+        untrained = trainers.untrained(score_model(policy, tokenizer), cfg.lora, "SEQ_CLS", seed.value)
+        trainers.save_adapter(untrained, [], out)
+        return measured(cfg, base, sft, out, compute, held_out, pairs=0, too_long=0, steps=0, trained_parameters=0,
+                        train_loss=None)
     work = checkpoints.open_work("reward", {"reward": cfg, "compute": compute, "seed": seed},
                                  {"dataset": dataset, "base": base, "sft": sft})
     trainer = make_trainer(cfg, compute, seed, policy, tokenizer, pairs, work)
     trainers.train(trainer, work)
     points = trainers.curve(trainer)
     trainers.save_adapter(trainer.model, points, out)
+    report = measured(
+        cfg, base, sft, out, compute, held_out, pairs=len(pairs), too_long=len(too_long), steps=trainer.state.global_step,
+        trained_parameters=trainers.trainable(trainer.model), train_loss=points[-1]["loss"])
+    checkpoints.close_work(work)
+    return report
 
+
+def measured(cfg: Reward, base: Path, sft: Path, out: Path, compute: Compute, held_out: dict[str, list[dict]],
+             **training: float | None) -> RewardReport:
+    """The report: `training` and what the saved model says of the held-out pairs, set by set."""
     model, tokenizer = load_reward(base, sft, out, compute)  # what was saved is what is measured
     margins = {name: margins_of(model, tokenizer, rows) for name, rows in held_out.items()}
     every = [m for each in margins.values() for m in each]
-    bins = calibration(every, cfg.bins)
-    reports = {name: pairs_report(held_out[name], margins[name]) for name in held_out}
+    bins = calibration(every, cfg.bins) if every else []
+    reports = {name: pairs_report(rows, margins[name]) if rows else None for name, rows in held_out.items()}
     for name, each in reports.items():
-        log(f"{name}: {each.accuracy.share:.3f} of {each.accuracy.n} pairs the right way round")
-    report = RewardReport(
-        pairs=len(pairs), too_long=len(too_long), steps=trainer.state.global_step,
-        trained_parameters=trainers.trainable(trainer.model), train_loss=points[-1]["loss"],
-        preferences=reports["preferences"], correctness=reports["pairs_correctness"], style=reports["pairs_style"],
-        held_out=share([m > 0 for m in every]), calibration=bins,
-        calibration_error=round(sum(b.n * abs(b.predicted - b.right) for b in bins) / len(every), 6))
-    checkpoints.close_work(work)
-    return report
+        log(f"{name}: {each.accuracy.share:.3f} of {each.accuracy.n} pairs the right way round" if each
+            else f"{name}: no held-out pairs")
+    return RewardReport(
+        **training, preferences=reports["preferences"], correctness=reports["pairs_correctness"],
+        style=reports["pairs_style"], held_out=share([m > 0 for m in every]) if every else None, calibration=bins,
+        calibration_error=round(sum(b.n * abs(b.predicted - b.right) for b in bins) / len(every), 6) if every else None)
 
 
 def make_trainer(cfg: Reward, compute: Compute, seed: Seed, policy: PreTrainedModel,

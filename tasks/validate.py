@@ -19,7 +19,7 @@ from tasks.errors import DataError
 from tasks.params import Validate
 from tasks.progress import log
 from tasks.reports import Report
-from tasks.validation import docs, frames
+from tasks.validation import docs, frames, presence
 
 if TYPE_CHECKING:
     from great_expectations import ExpectationSuite
@@ -57,12 +57,21 @@ class ValidateReport(Report):
     checks: dict[str, int] = Field(description="kind of data → expectations")
     findings: list[Finding] = Field(description="checks that some rows failed, within what is allowed")
     refused: list[Refused] = Field(description="rows that prepare leaves out")
+    absent: list[str] = Field(
+        description="kinds of data and evaluation sets (evaluation/…) without a row, which validate.min_rows allows"
+    )
 
 
 def validate(cfg: Validate, data: Path, docs_out: Path) -> ValidateReport:
-    """Check data/ and write the Data Docs. DataError names the first rows when too many fail a critical check."""
-    tables = frames.tables(frames.read(data), round(cfg.max_document_megabytes * 2**20))
-    results = run(cfg, tables)
+    """Check data/ and write the Data Docs.
+
+    DataError names the first rows when too many fail a critical check, or the folder that holds nothing although
+    validate.min_rows asks for rows of it. A kind without rows that may be absent has no checks.
+    """
+    raw = frames.read(data)
+    missing = presence.absent(cfg.min_rows, raw)
+    tables = frames.tables(raw, round(cfg.max_document_megabytes * 2**20))
+    results = run(cfg, {kind: table for kind, table in tables.items() if kind not in missing})
     findings, refused = [], {}
     for kind, result in results.items():
         found = [_finding(kind, r) for r in result.results]
@@ -72,7 +81,10 @@ def validate(cfg: Validate, data: Path, docs_out: Path) -> ValidateReport:
                 refused.setdefault(where, []).append(finding.check)
         bad = [f for f, _ in found if f is not None and not f.passed]
         log(f"{kind}: {len(tables[kind])} rows, {len(found)} checks, {len(bad)} failed")
-    docs.write(docs_out, results, [_summary(k, len(tables[k]), results[k], findings) for k in results])
+    for kind in missing:
+        log(f"{kind}: absent: {presence.ABSENT[kind.partition('/')[0]]}")
+    summary = [_summary(k, len(tables[k]), results[k], findings) for k in results]
+    docs.write(docs_out, results, [*summary, *(presence.line(kind) for kind in missing)])
     for finding in findings:
         log(f"  {describe(finding)}")
     fatal = [f for f in findings if not f.passed and f.severity == "critical"]
@@ -84,9 +96,10 @@ def validate(cfg: Validate, data: Path, docs_out: Path) -> ValidateReport:
         raise DataError(str(data), f"{len(fatal)} checks failed\n  {detail}", "mend or remove the rows and run again")
     return ValidateReport(
         rows={kind: len(table) for kind, table in tables.items()},
-        checks={kind: len(result.results) for kind, result in results.items()},
+        checks={kind: len(results[kind].results) if kind in results else 0 for kind in tables},
         findings=findings,
         refused=[Refused(where=where, reasons=reasons) for where, reasons in sorted(refused.items())],
+        absent=missing,
     )
 
 
@@ -100,7 +113,7 @@ def run(cfg: Validate, tables: dict[str, frames.Table]) -> dict[str, Expectation
     context = gx.get_context(mode="ephemeral")
     source = context.data_sources.add_pandas("data")
     results = {}
-    for kind, suite in suites(cfg).items():
+    for kind, suite in ((k, s) for k, s in suites(cfg).items() if k in tables):
         batch = source.add_dataframe_asset(kind).add_batch_definition_whole_dataframe("all")
         results[kind] = _check(context, gx, kind, batch, suite, tables[kind])
     return results

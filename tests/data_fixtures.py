@@ -28,8 +28,9 @@ TOWNS = [
 
 
 def checks(**changes: object) -> Validate:
-    """The validate section of params.yaml with changes."""
-    return Validate.model_validate({**PARAMS["validate"], **changes})
+    """The validate section of params.yaml with changes; those to min_rows kind by kind."""
+    least = {**PARAMS["validate"]["min_rows"], **changes.pop("min_rows", {})}
+    return Validate.model_validate({**PARAMS["validate"], **changes, "min_rows": least})
 
 
 def preparation(**changes: object) -> Prepare:
@@ -82,6 +83,15 @@ def ranking(n: int, annotator: str = "annotator-01", order: list[list[str]] | No
         "annotator": annotator,
         "annotation": 100 * n + int(annotator[-2:]),
     }
+
+
+def write_own_data(folder: Path) -> Path:
+    """What a newcomer has: twenty Alpaca rows and one document, below `folder`."""
+    told = [{"instruction": f"Say the town of number {n}, please.", "output": f"It is {TOWNS[n % 12]} {n}."} for n in range(20)]
+    jsonl(folder / "instructions" / "alpaca.jsonl", told)
+    (folder / "documents").mkdir()
+    (folder / "documents" / "handbook.md").write_text("# Handbook\n\nThe kiln stands in aisle 9, beside the clay.\n")
+    return folder
 
 
 def write_data(folder: Path) -> Path:

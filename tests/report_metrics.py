@@ -12,6 +12,7 @@ from tasks.candidates import CandidatesReport
 from tasks.embed import EmbedReport
 from tasks.evaluate import Against, Degenerate, EvaluateReport, Gain, Kl, Rewards
 from tasks.evaluation.fidelity import Fidelity
+from tasks.evaluation.references import References
 from tasks.gate import GateReport, Reason
 from tasks.index import IndexReport, Probes
 from tasks.merge import MergeReport
@@ -101,10 +102,11 @@ def data() -> dict[str, Report]:
                         where=["preferences/week-44.jsonl:17", "preferences/week-46.jsonl:9"]),
                 Finding(kind="documents", check=f"the name is text {IMAGE}", severity="warning", passed=False, rows=1,
                         share=0.016, allowed=0.0, where=["documents/stores/north.pdf"])],
-            refused=[Refused(where="preferences/week-44.jsonl:17", reasons=["chosen and rejected differ"])]),
+            refused=[Refused(where="preferences/week-44.jsonl:17", reasons=["chosen and rejected differ"])], absent=[]),
         "prepare": PrepareReport(
             read={"instructions": 4200, "preferences": 1640, "prompts": 300},
             instructions={"train": 3810, "eval": 201}, pairs={"train": 2911, "eval": 160}, prompts=288,
+            prompts_from="data/prompts",
             evaluation={**CASES, "pairs_correctness": 400, "pairs_style": 300, "documents": 240},
             languages={"instructions": {"en": 2811, "zh": 1200}, "preferences": {"en": 2100, "zh": 971},
                        "prompts": {"en": 190, "zh": 98}, "evaluation": {"en": 1187, "zh": 593}},
@@ -157,6 +159,11 @@ def evaluated(champion: str | None) -> EvaluateReport:
         sft_over_base=gained(0.63, 0.41), aligned_over_sft=gained(-0.001, 0.42),
         reward=Rewards(sft=mean(0.31, 0.06), aligned=mean(1.92, 0.05), win_rate=mean(0.78, 0.03)),
         kl=Kl(per_token=mean(0.64, 0.04), per_sequence=mean(7.41, 0.6)),
+        references=References(
+            cases=200, chrf={model: mean(value, 0.02) for model, value in zip(MODELS, (0.214, 0.571, 0.583), strict=True)},
+            ended=dict(zip(MODELS, (of(0.4, 200), of(0.99, 200), of(1.0, 200)), strict=True)),
+            sft_over_base=gained(0.357, 0).correct, aligned_over_sft=gained(0.012, 0).correct,
+            aligned_over_base=gained(0.369, 0).correct),
         champion=Against(release=champion, cases=352, gain=gained(0.012, 0.031), win_rate=mean(0.54, 0.04))
         if champion else None)
 

@@ -8,7 +8,7 @@ import pytest
 import training_fixtures as tiny
 
 from tasks import align
-from tasks.errors import DataError, ModelError, ParamsError
+from tasks.errors import ModelError, ParamsError
 from tasks.files import read_jsonl, sha256_tree, write_jsonl
 from tasks.reports import Share
 from tasks.training import methods
@@ -119,8 +119,36 @@ def test_preferred_is_by_token_not_by_sum():
     assert align.prefers([(-4.0, 8)], [(-3.0, 2)]) == [True]
 
 
-def test_no_pairs(tmp_path):
-    """An empty preferences file is said."""
-    write_jsonl(tmp_path / "prefs" / "train.jsonl", [])
-    with pytest.raises(DataError, match="has no rows"):
-        tiny.run_stage("align", tmp_path / "out", **tiny.inputs("align") | {"dataset": tmp_path / "prefs"})
+def same_as_sft(adapter) -> bool:
+    """Whether base + SFT + this adapter has exactly the weights of base + SFT."""
+    import torch
+
+    base, compute = tiny.world() / "base", tiny.params().compute
+    first, second = (load_policy(base, adapters, compute)[0].state_dict()
+                     for adapters in ([tiny.trained("sft")], [tiny.trained("sft"), adapter]))
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_no_pairs(tmp_path, capsys):
+    """Nothing is trained, and that is said: all files, no figures, the SFT model itself, and the same bytes again."""
+    for name in ("train", "eval"):
+        write_jsonl(tmp_path / "prefs" / f"{name}.jsonl", [])
+    paths = tiny.inputs("align") | {"dataset": tmp_path / "prefs"}
+    found = tiny.run_stage("align", tmp_path / "out", {"min_ended": 1.0}, **paths)
+    assert "there are no preference pairs; the aligned model is the SFT model" in capsys.readouterr().err
+    assert (found.method, found.pairs, found.steps, found.trained_parameters, found.answers) == ("none", 0, 0, 0, 0)
+    assert {found.train_loss, found.preferred_after, found.gained, found.chosen_logprob_after, found.ended} == {None}
+    assert tiny.names(tmp_path / "out") == tiny.names(tiny.trained("align"))
+    assert (tmp_path / "out" / "curve.jsonl").read_text() == (tmp_path / "out" / "samples.jsonl").read_text() == ""
+    assert same_as_sft(tmp_path / "out") and not same_as_sft(tiny.trained("align"))
+    tiny.run_stage("align", tmp_path / "again", {"min_ended": 1.0}, **paths)
+    assert sha256_tree(tmp_path / "again") == sha256_tree(tmp_path / "out")
+
+
+def test_method_none_trains_nothing_and_measures(tmp_path, capsys):
+    """Pairs are there, and held-out ones are still compared; the text is not gated, for it is the SFT model's."""
+    found = tiny.run_stage("align", tmp_path / "out", {"method": "none", "min_ended": 1.0}, **tiny.inputs("align"))
+    assert "align.method is none" in capsys.readouterr().err
+    assert (found.method, found.pairs, found.train_loss, found.answers) == ("none", 0, None, 4)
+    assert found.preferred_before == found.preferred_after and found.gained.share == 0.0
+    assert same_as_sft(tmp_path / "out")

@@ -175,3 +175,15 @@ def test_the_whole_chain_twice(tmp_path):
         "abstains",
         "language",
     }
+
+
+def test_no_questions(tmp_path, capsys):
+    """An empty file and a report of nothing; neither index nor model is opened."""
+    write_jsonl(tmp_path / "documents.jsonl", [])
+    cfg = Answers(top_k=1, headings="section", depth=3, max_new_tokens=4, batch_size=4)
+    gone = tmp_path / "gone"
+    report = answers(cfg, CPU, Seed(value=1), gone, gone, gone, gone, tmp_path / "documents.jsonl", tmp_path / "out")
+    assert "has no questions" in capsys.readouterr().err
+    assert (report.questions, report.right, report.retrieval) == (0, {}, {})
+    assert report.ended is report.invented_citations is report.abstains.recall is None
+    assert (tmp_path / "out" / "answers.jsonl").read_text() == ""

@@ -97,6 +97,35 @@ def test_a_preset_changes_what_it_says_and_keeps_the_rest(root, capsys):
     assert presets.apply(root, "starter") == ["params.yaml is the starter's already"]
 
 
+@pytest.mark.parametrize("order", [("gemma-3-270m", "own-data"), ("own-data", "gemma-3-270m")])
+def test_presets_can_be_laid_one_after_another(root, capsys, order):
+    """Both are there afterwards, the later one deciding where both speak; the second way back is to the first."""
+    shutil.copy(ROOT / "params.yaml", root)
+    shutil.copytree(ROOT / "presets", root / "presets")
+    say(capsys, "preset", order[0])
+    between = (root / "params.yaml").read_text()
+    out = say(capsys, "preset", order[1])
+    made = params.load(root / "params.yaml")
+    assert made.base.model == "gemma-3-270m" and made.sft.epochs == 1 and made.quantize.group_size == 64
+    assert made.validate_.min_rows.instructions == 20 and made.validate_.min_rows.evaluation == 0
+    assert made.gate.reference_gain == 0.0 and made.gate.correct is None and made.gate.agreement == 0.95
+    assert (made.sft.max_length, made.candidates.max_new_tokens, made.embed.together) == (1024, 256, "section")
+    with pytest.raises(ParamsError, match=rf"holds preset (gemma-3-270m, )?{order[1]}"):
+        presets.apply(root, "starter")
+    back = out.splitlines()[-1].removeprefix("go back: ").split()
+    shutil.copy(root / back[1], root / back[2])
+    assert (root / "params.yaml").read_text() == between
+
+
+def test_own_data_on_the_starter_is_not_the_starter(root):
+    """The base alone does not say whether a preset lies over params.yaml."""
+    shutil.copy(ROOT / "params.yaml", root)
+    shutil.copytree(ROOT / "presets", root / "presets")
+    presets.apply(root, "own-data")
+    with pytest.raises(ParamsError, match="holds preset own-data; .*git checkout"):
+        presets.apply(root, "starter")
+
+
 def test_a_preset_that_does_not_fit_changes_nothing(root, capsys):
     """A typo is named with its section; an unknown preset with the known ones."""
     shutil.copy(ROOT / "params.yaml", root)

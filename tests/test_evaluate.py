@@ -8,13 +8,15 @@ import pytest
 from tasks import champion as champions
 from tasks import evaluate as stage
 from tasks.errors import DataError
+from tasks.evaluation.chrf import chrf
 from tasks.evaluation.divergence import Divergence, Spoken, compare, perplexity
 from tasks.files import read_jsonl, write_json, write_jsonl
 from tasks.params import Evaluate, Seed
 from tests.evaluation_fixtures import CPU, teach, write_adapter, write_base, write_cases, write_reward
+from tests.training_fixtures import instruction_rows
 
 CFG = Evaluate(max_new_tokens=16, batch_size=16, concise_words=12, concise_characters=24, kl_prompts=8,
-               champion_cases=5)
+               champion_cases=5, reference_cases=6)
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +28,7 @@ def world(tmp_path_factory):
     teach(base, root / "merged", steps=15, seed=2)
     write_reward(base, root / "sft", root / "reward")
     write_cases(root / "cases")
+    write_jsonl(root / "held-out.jsonl", instruction_rows(8, start=200))
     write_json(root / "champion.json", {"release": None})
     return root, run(root, root / "champion.json", "out")
 
@@ -39,10 +42,10 @@ def models(world):
     return load_base(root / "taught", CPU)[0], load_base(root / "merged", CPU)[0]
 
 
-def run(root, champion, name, cases="cases", merged="merged"):
+def run(root, champion, name, cases="cases", merged="merged", held_out="held-out.jsonl"):
     """The stage, as the shell door calls it: into an empty folder."""
     (root / name).mkdir()
-    return stage.evaluate(CFG, CPU, Seed(value=3), root / cases, root / "taught", root / "sft", root / merged,
+    return stage.evaluate(CFG, CPU, Seed(value=3), root / cases, root / held_out, root / "taught", root / "sft", root / merged,
                           root / "reward", champion, root / name)
 
 
@@ -77,7 +80,7 @@ def test_again_gives_the_same_bytes(world):
     """Answers, challenger and report depend on nothing but the inputs."""
     root, report = world
     assert run(root, root / "champion.json", "again") == report
-    for name in ("answers.jsonl", champions.CHALLENGER):
+    for name in ("answers.jsonl", "references.jsonl", champions.CHALLENGER):
         assert (root / "again" / name).read_bytes() == (root / "out" / name).read_bytes()
 
 
@@ -134,12 +137,65 @@ def test_repeated_ids_are_refused(tmp_path):
         stage.read_cases(tmp_path)
 
 
-def test_sets_without_cases_are_refused(tmp_path):
-    """Correctness of nothing is no figure."""
+def test_held_out_instructions_beside_their_references(world):
+    """Six of eight, chosen by hash, by all three models; each chrF is that of the row's own texts; paired differences."""
+    root, report = world
+    rows, told = read_jsonl(root / "out" / "references.jsonl"), report.references
+    assert [row["model"] for row in rows] == ["base"] * 6 + ["sft"] * 6 + ["aligned"] * 6
+    assert {row["id"] for row in rows} == set(champions.chosen(instruction_rows(8, start=200), 6))
+    assert all(row["chrf"] == round(chrf(row["answer"], row["reference"]), 6) for row in rows)
+    aligned = [row["chrf"] for row in rows if row["model"] == "aligned"]
+    assert told.chrf["aligned"].mean == pytest.approx(sum(aligned) / 6, abs=1e-6) and told.cases == 6
+    steps = told.sft_over_base.difference + told.aligned_over_sft.difference
+    assert told.aligned_over_base.difference == pytest.approx(steps, abs=2e-6)
+    assert told.ended["base"].n == 6
+
+
+def test_without_evaluation_sets_held_out_instructions_remain(world, capsys):
+    """Tables empty, comparisons null, each absence said; chrF and KL are measured on the instructions."""
+    root, _ = world
     for name in stage.SETS:
-        write_jsonl(tmp_path / f"{name}.jsonl", [])
-    with pytest.raises(DataError, match="no answerable cases"):
-        stage.read_cases(tmp_path)
+        write_jsonl(root / "none" / f"{name}.jsonl", [])
+    report = run(root, root / "champion.json", "without", cases="none")
+    said = capsys.readouterr().err
+    assert all(f"no cases of set {name}" in said for name in stage.SETS)
+    assert (report.cases, report.degenerate) == ({"facts": 0, "context": 0, "unanswerable": 0}, {})
+    assert report.behaviours == report.correct == report.abstains == {"base": {}, "sft": {}, "aligned": {}}
+    assert report.sft_over_base is report.aligned_over_sft is report.reward is None
+    assert report.references.cases == 6 and report.kl.per_sequence.n == 6
+    assert (root / "without" / "answers.jsonl").read_text() == ""
+    assert json.loads((root / "without" / champions.CHALLENGER).read_text()) == {}
+
+
+def test_one_set_alone_leaves_the_others_null(world):
+    """Facts only: right answers are compared, preferred ones are not, and no reward is asked."""
+    root, _ = world
+    write_cases(root / "facts")
+    for name in stage.GROUNDED:
+        write_jsonl(root / "facts" / f"{name}.jsonl", [])
+    write_jsonl(root / "nothing.jsonl", [])
+    report = run(root, root / "champion.json", "facts-out", cases="facts", held_out="nothing.jsonl")
+    assert report.sft_over_base.correct.n == 12 and report.sft_over_base.preferred is None
+    assert report.reward is report.kl is report.references is None
+
+
+class TestChrf:
+    """The definition by hand."""
+
+    @pytest.mark.parametrize("answer, reference, expected", [
+        ("abcd", "abce", 0.479167),  # 3/4, 2/3, 1/2, 0/1 of 1- to 4-grams, precision as recall: their mean
+        ("ab", "abab", 0.471698),  # precision 1, 1; recall 2/4, 1/3 → 5·1·0.416667 / (4·1 + 0.416667)
+        ("abab", "ab", 0.78125),  # precision 2/4, 1/3; recall 1, 1 → 5·0.416667·1 / (4·0.416667 + 1)
+        ("八点 开门", "八点开门", 1.0),
+        ("Yes", "Yes", 1.0),
+        ("xyz", "abc", 0.0),
+        ("", "abc", 0.0),
+        ("abc", " ", 0.0),
+        (" ", "", 1.0),
+    ])
+    def test_by_hand(self, answer, reference, expected):
+        """Character 1- to 6-grams as far as both texts have them, whitespace removed, β 2."""
+        assert chrf(answer, reference) == pytest.approx(expected, abs=1e-6)
 
 
 def test_degenerate_counts_each_answer_once():

@@ -8,7 +8,8 @@ from tasks.gate import RULES, gate
 from tasks.params import Gate
 
 CFG = Gate(correct=0.6, correct_in_any_language=0.5, preferred=0.6, abstains=0.6, over_abstains=0.3, degenerate=0.05,
-           most_frequent=0.3, sft_gain=0.1, alignment_loss=0.05, kl=20.0, reward_accuracy=0.55, agreement=0.95,
+           most_frequent=0.3, sft_gain=0.1, reference_gain=0.02, alignment_loss=0.05, kl=20.0, reward_accuracy=0.55,
+           agreement=0.95,
            documents_right=0.4, documents_found=0.7, champion_correct_loss=0.05, champion_preferred_loss=0.05,
            champion_cases=50)
 OFF = dict.fromkeys(name for name in Gate.model_fields if name != "champion_cases") | {"champion_cases": 50}
@@ -34,6 +35,7 @@ def night():
             "over_abstains": {"aligned": {"all": share(0.05)}},
             "degenerate": {"aligned": {"share": share(0.0), "most_frequent": 0.02}},
             "sft_over_base": {"correct": difference(0.5, 0.45)},
+            "references": {"aligned_over_base": difference(0.2, 0.15)},
             "aligned_over_sft": {"correct": difference(0.01, -0.02)},
             "kl": {"per_sequence": {"mean": 3.0}},
             "champion": None,
@@ -65,7 +67,7 @@ def put(metrics, file, key, value):
 
 
 def test_first_release_meets_the_floors_only(tmp_path):
-    """A good night passes by 14 rules, and none of them is about a champion."""
+    """A good night passes by 15 rules, and none of them is about a champion."""
     report = judge(tmp_path, night())
     assert report.promote
     assert report.champion is None
@@ -83,6 +85,7 @@ def test_first_release_meets_the_floors_only(tmp_path):
         ("degenerate", 0.05, 0.06),
         ("most_frequent", 0.3, 0.31),
         ("sft_gain", 0.1, 0.09),
+        ("reference_gain", 0.02, 0.01),
         ("alignment_loss", -0.05, -0.06),  # the interval's lower end: −6 points at worst, 5 may be lost
         ("kl", 20.0, 20.1),
         ("reward_accuracy", 0.55, 0.54),
@@ -130,6 +133,21 @@ def test_nothing_measured_does_not_pass(tmp_path):
     metrics["evaluate"]["abstains"]["aligned"] = {}
     (reason,) = [reason for reason in judge(tmp_path, metrics).reasons if not reason.passed]
     assert (reason.rule, reason.figure, reason.why) == ("abstains", None, "abstains: no case to measure it on")
+
+
+def test_data_without_evaluation_sets_is_refused_rule_by_rule(tmp_path):
+    """Empty tables and nulls are no figures: every rule on them refuses, until its limit is null."""
+    metrics = night()
+    for key in ("correct", "preferred", "abstains", "over_abstains"):
+        metrics["evaluate"][key] = {"aligned": {}}
+    metrics["evaluate"] |= {"degenerate": {}, "sft_over_base": None, "aligned_over_sft": {"correct": None}, "kl": None,
+                            "references": None}
+    metrics["reward"]["correctness"] = None
+    metrics["answers"] = {"right": {}, "grounded": {}}
+    report = judge(tmp_path, metrics)
+    assert [reason.rule for reason in report.reasons if reason.passed] == ["agreement"]
+    assert {reason.why.partition(": ")[2] for reason in report.reasons if not reason.passed} == {"no case to measure it on"}
+    assert judge(tmp_path, metrics, Gate(**OFF | {"agreement": 0.95})).promote
 
 
 def test_a_missing_figure_is_an_error(tmp_path):

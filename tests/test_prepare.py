@@ -11,7 +11,7 @@ from tasks.errors import DataError
 from tasks.files import sha256_tree, write_json
 from tasks.formats import read_evaluation, read_instructions, read_preferences, read_prompts
 from tasks.formats.evaluation import SETS
-from tests.data_fixtures import instruction, jsonl, preparation, ranking, rows_of, seed, write_data
+from tests.data_fixtures import instruction, jsonl, preparation, ranking, rows_of, seed, write_data, write_own_data
 
 READERS = {
     "instructions": read_instructions,
@@ -227,3 +227,33 @@ def test_nothing_left_to_train_on_is_an_error(data, tmp_path):
     """With eval_share 1 every prompt is in eval."""
     with pytest.raises(DataError, match="leaves no row to train on"):
         run(data, tmp_path / "out", eval_share=1.0)
+
+
+def test_instructions_alone_make_a_complete_dataset(tmp_path):
+    """Every file is there, those without rows empty; the prompts are the held-out questions, without their answers."""
+    report, files = run(write_own_data(tmp_path / "data"), tmp_path / "out", eval_share=0.3)
+    empty = {"dropped", "preferences/train", "preferences/eval", *(f"evaluation/{name}" for name in SETS)}
+    assert {name.removesuffix(".jsonl") for name, rows in files.items() if not rows} == empty
+    held_out = files["instructions/eval.jsonl"]
+    assert files["prompts/prompts.jsonl"] == [
+        {"id": row["id"], "messages": row["messages"][:1], "language": "en"} for row in held_out]
+    assert report.prompts_from == "instructions" and report.prompts == len(held_out) > 1
+    assert report.pairs == {"train": 0, "eval": 0} and report.evaluation == {}
+    report, files = run(tmp_path / "data", tmp_path / "few", eval_share=0.3, max_prompts=1)
+    assert report.prompts == len(files["prompts/prompts.jsonl"]) == 1 and files["dropped.jsonl"] == []
+
+
+def test_few_rows_have_one_prompt_held_out(tmp_path):
+    """A share that comes to none of 20 rows still holds one out; a share of 0 holds none, and training rows are asked."""
+    data = write_own_data(tmp_path / "data")
+    report, _ = run(data, tmp_path / "out", eval_share=1e-6)
+    assert report.instructions == {"train": 19, "eval": 1} and report.prompts == 1
+    report, _ = run(data, tmp_path / "none", eval_share=0.0)
+    assert report.instructions == {"train": 20, "eval": 0} and report.prompts == 20
+
+
+def test_preferences_that_are_all_refused_stay_an_error(data, tmp_path):
+    """No preferences is a choice; preferences of which none is left is a mistake."""
+    refused = {f"preferences/{name}.jsonl:{n}": ["bad"] for name in ("rankings", "pairs") for n in range(1, 13)}
+    with pytest.raises(DataError, match=r"preferences: leaves no row to train on"):
+        run(data, tmp_path / "out", refused)

@@ -194,3 +194,14 @@ def test_hushed_turns_a_library_error_into_ours(capsys):
         print("packing")
         raise RuntimeError("no room")
     assert capsys.readouterr().out == ""
+
+
+def test_held_out_instructions_stand_in_for_missing_cases(world, tmp_path):
+    """The questions of instructions/eval.jsonl, without their answers, by the same choice."""
+    root, _, _ = world
+    for name in stage.SETS:
+        write_jsonl(tmp_path / f"{name}.jsonl", [])
+    found = stage.held_out(tmp_path, root / "instructions" / "eval.jsonl", 5)
+    assert len(found) == 5 and all([m["role"] for m in row["messages"]] == ["user"] for row in found)
+    assert {row["id"] for row in found} <= {row["id"] for row in instruction_rows(64)[48:]}
+    assert "answer" in stage.held_out(root / "evaluation", tmp_path / "unread.jsonl", 3)[0]

@@ -218,6 +218,60 @@ def test_a_set_without_cases_and_a_language_without_rows_leave_no_hole(night, tm
     assert "No row was left out." in tree.said("p")
 
 
+def test_chrf_of_held_out_instructions_is_shown(night, tmp_path):
+    """Headline, table with intervals, and the paired differences between the steps."""
+    tree = Tree(page(night, tmp_path / "out"))
+    assert {"58.3 (56.3 – 60.3)", "57.1 (55.1 – 59.1)", "21.4 (19.4 – 23.4)"} <= set(tree.said("td"))
+    assert any("Answers to 200 held-out instructions" in text for text in tree.said("caption"))
+    assert "+35.7" in tree.said("td") and "of 100; SFT 57.1, base 21.4" in [text for _, text in tree.text]
+
+
+def test_a_night_on_instructions_and_documents_alone(night, tmp_path):
+    """No preferences, no prompts, no evaluation sets: each section says so in a sentence; no empty table, no zero."""
+    def evaluate(values):
+        values["cases"] = dict.fromkeys(values["cases"], 0)
+        for key in ("behaviours", "correct", "preferred", "abstains", "over_abstains"):
+            values[key] = {model: {} for model in values[key]}
+        values |= {"degenerate": {}, "sft_over_base": None, "aligned_over_sft": None, "reward": None, "champion": None}
+
+    def reward(values):
+        values |= dict.fromkeys(("train_loss", "preferences", "correctness", "style", "held_out", "calibration_error"))
+        values |= {"pairs": 0, "steps": 0, "trained_parameters": 0, "calibration": []}
+
+    def align(values):
+        values |= dict.fromkeys(("train_loss", "preferred_before", "preferred_after", "gained", "chosen_logprob_before",
+                                 "chosen_logprob_after", "ended", "distinct"))
+        values |= {"method": "none", "pairs": 0, "steps": 0, "trained_parameters": 0, "answers": 0}
+
+    def answers(values):
+        values |= {"questions": 0, "retrieval": {}, "invented_citations": None, "ended": None}
+        values |= {key: {} for key in ("right", "cites_source", "grounded", "right_when_grounded")}
+        values["abstains"] = {"precision": None, "recall": None}
+
+    def prepare(values):
+        values |= {"prompts_from": "instructions", "evaluation": {}, "pairs": {"train": 0, "eval": 0}, "agreement": None}
+        values["read"] |= {"preferences": 0, "prompts": 0}
+
+    paths = changed(night, tmp_path, evaluate=evaluate, reward=reward, align=align, answers=answers, prepare=prepare,
+                    validate=lambda values: values.update(absent=["preferences", "prompts", "evaluation"]))
+    for name in ("reward_curve", "align_curve", "evaluation", "answers"):
+        paths[name] = tmp_path / f"{name}.jsonl"
+        write_jsonl(paths[name], [])
+    shutil.copytree(night["cases"], tmp_path / "cases")
+    for path in (tmp_path / "cases").iterdir():
+        write_jsonl(path, [])
+    tree = Tree(page({**paths, "cases": tmp_path / "cases"}, tmp_path / "out"))
+    said = " ".join(tree.said("p"))
+    for part in ("have no cases, so no behaviour was measured", "no preference pairs to train a reward model on",
+                 "the aligned model is the SFT model", "the reward model was not measured",
+                 "no questions on the documents", "allowed: preferences, prompts, evaluation",
+                 "data/prompts is empty: held-out instructions", "no held-out cases to show", "no questions on documents"):
+        assert part in said, part
+    assert "judged by two annotators" not in said and "ordered pair" not in said and "none" not in tree.said("td")
+    assert [text for text in tree.said("figcaption") if text.startswith(("Reward", "DPO", "NONE"))] == []
+    assert len(tree.all("article")) == 0 and len(tree.all("section")) == 10
+
+
 def test_another_method_of_alignment_shows_its_loss(night, tmp_path):
     """PPO logs other columns than DPO: the common ones are drawn."""
     paths = changed(night, tmp_path, align=lambda values: values.update(method="ppo"))

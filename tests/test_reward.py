@@ -130,3 +130,38 @@ def test_bad_pairs_are_named(tmp_path):
     write_jsonl(path, [row | {"rejected": row["chosen"]} for row in rows])
     with pytest.raises(DataError, match="'chosen' equals 'rejected'"):
         tiny.run_stage("reward", tmp_path / "out2", **paths)
+
+
+def test_no_pairs(tmp_path, capsys):
+    """Nothing is trained, and that is said; the score is the policy's mean log-probability of the answer's tokens."""
+    from tasks.training.rows import encode_answer
+    from tasks.training.scoring import answer_logprobs
+
+    for name in ("prefs/train", "prefs/eval", "cases/pairs_correctness", "cases/pairs_style"):
+        write_jsonl(tmp_path / f"{name}.jsonl", [])
+    paths = tiny.inputs("reward") | {"dataset": tmp_path / "prefs", "evaluation": tmp_path / "cases"}
+    found = tiny.run_stage("reward", tmp_path / "out", **paths)
+    assert "nothing is trained: there are no preference pairs" in capsys.readouterr().err
+    assert (found.pairs, found.steps, found.trained_parameters, found.calibration) == (0, 0, 0, [])
+    assert {found.train_loss, found.preferences, found.correctness, found.style, found.held_out,
+            found.calibration_error} == {None}
+    assert tiny.names(tmp_path / "out") == tiny.names(tiny.trained("reward"))
+    tiny.run_stage("reward", tmp_path / "again", **paths)
+    assert sha256_tree(tmp_path / "again") == sha256_tree(tmp_path / "out")
+    compute = tiny.params().compute
+    model, tokenizer = load_reward(tiny.world() / "base", tiny.trained("sft"), tmp_path / "out", compute)
+    policy, _ = load_policy(tiny.world() / "base", [tiny.trained("sft")], compute)
+    (row,) = tiny.preference_rows(1)
+    encoded = encode_answer(tokenizer, "x", row["messages"], row["chosen"])
+    ((total, count),) = answer_logprobs(policy, [encoded], tokenizer.pad_token_id, 1)
+    assert score(model, tokenizer, [row["messages"]], [row["chosen"]]) == pytest.approx([total / count], abs=1e-5)
+
+
+def test_preferences_without_evaluation_pairs(tmp_path):
+    """The head is trained and measured on people's held-out pairs alone."""
+    for name in ("pairs_correctness", "pairs_style"):
+        write_jsonl(tmp_path / "cases" / f"{name}.jsonl", [])
+    paths = tiny.inputs("reward") | {"evaluation": tmp_path / "cases"}
+    found = tiny.run_stage("reward", tmp_path / "out", {"epochs": 1}, **paths)
+    assert found.pairs == 32 and found.held_out == found.preferences.accuracy and found.held_out.n == 8
+    assert found.correctness is None and found.style is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ import pytest
 from tasks import validate as stage
 from tasks.errors import DataError
 from tasks.files import canonical_json
-from tests.data_fixtures import checks, instruction, jsonl, ranking, rows_of, write_data
+from tests.data_fixtures import checks, instruction, jsonl, ranking, rows_of, write_data, write_own_data
 
 KINDS = ["instructions", "preferences", "prompts", "evaluation", "documents"]
+FEW = ("instructions", "preferences", "evaluation")
+NONE = {"preferences": 0, "prompts": 0, "evaluation": 0}
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def data(tmp_path) -> Path:
 def run(data: Path, out: Path, **changes):
     """The stage with the parameters of params.yaml and changes."""
     out.mkdir()
-    return stage.validate(checks(min_rows=4, **changes), data, out)
+    return stage.validate(checks(**{"min_rows": dict.fromkeys(FEW, 4), **changes}), data, out)
 
 
 def refused(report) -> dict[str, list[str]]:
@@ -177,3 +180,39 @@ def test_missing_documents_are_an_error(data, tmp_path):
         path.unlink()
     with pytest.raises(DataError, match="holds no documents"):
         run(data, tmp_path / "docs")
+
+
+@pytest.mark.parametrize("kind", ["instructions", "preferences", "prompts", "evaluation"])
+def test_a_missing_kind_stops_the_night_with_the_way_out(data, tmp_path, kind):
+    """Folder, what is asked, and the parameter that lets the night do without; nothing lets it do without instructions."""
+    shutil.rmtree(data / kind)
+    with pytest.raises(DataError) as error:
+        run(data, tmp_path / "docs")
+    assert str(error.value).startswith(f"{data / kind}: ")
+    if kind == "evaluation":
+        assert "lacks facts.jsonl, context.jsonl" in str(error.value)
+    else:
+        assert f"holds no {kind}; validate.min_rows.{kind} asks for" in str(error.value)
+    assert (f"or set validate.min_rows.{kind}: 0 to go without" in str(error.value)) == (kind != "instructions")
+
+
+def test_instructions_and_documents_alone_are_enough_where_params_say_so(tmp_path, capsys):
+    """No suite for what is not there: said in the log, in the report and on the index page, which links to no page."""
+    report = run(write_own_data(tmp_path / "data"), tmp_path / "docs", min_rows=NONE)
+    assert report.absent == ["preferences", "prompts", "evaluation"]
+    assert report.rows == {"instructions": 20, "preferences": 0, "prompts": 0, "evaluation": 0, "documents": 1}
+    assert [report.checks[kind] for kind in NONE] == [0, 0, 0] and report.checks["instructions"] > 0
+    assert "preferences: absent: no preference training" in capsys.readouterr().err
+    assert {p.name for p in (tmp_path / "docs").iterdir()} == {"index.html", "instructions.html", "documents.html"}
+    index = (tmp_path / "docs" / "index.html").read_text()
+    assert "<td>preferences</td>" in index and index.count("absent") == 3 and "preferences.html" not in index
+
+
+def test_a_single_missing_set_is_told(data, tmp_path):
+    """With min_rows.evaluation 0 the sets that are there are checked as ever, and the others named."""
+    for name in ("facts", "documents"):
+        (data / "evaluation" / f"{name}.jsonl").unlink()
+    report = run(data, tmp_path / "docs", min_rows=NONE)
+    assert report.absent == ["evaluation/facts", "evaluation/documents"] and report.rows["evaluation"] == 16
+    with pytest.raises(DataError, match=r"lacks facts\.jsonl, documents\.jsonl; .*min_rows\.evaluation: 0"):
+        run(data, tmp_path / "again")

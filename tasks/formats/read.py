@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from tasks.errors import DataError
 from tasks.formats import alpaca, evaluation, messages, pairs, prompt_completion, questions, rankings, sharegpt
 from tasks.formats.files import data_files, rows
 from tasks.formats.rows import BadRow, Case, Instruction, Problem, Prompt, Ranking
@@ -52,34 +51,26 @@ def _read_files(folder: Path, files: list[Path], reader_of: Callable[[dict[str, 
     return read
 
 
-def _files(folder: Path, what: str) -> list[Path]:
-    files = data_files(folder) if folder.is_dir() else []
-    if not files:
-        raise DataError(str(folder), f"holds no {what}", f"put a .json or .jsonl file there: {folder.name}/….jsonl")
-    return files
+def _files(folder: Path) -> list[Path]:
+    return data_files(folder) if folder.is_dir() else []
 
 
 def read_instructions(folder: Path) -> Read[Instruction]:
-    """All instruction rows below `folder`; DataError when there is no file."""
-    return _read_files(folder, _files(folder, "instructions"), lambda row, _: sniff(row, INSTRUCTION_FORMS))
+    """All instruction rows below `folder`; none where it is missing or empty."""
+    return _read_files(folder, _files(folder), lambda row, _: sniff(row, INSTRUCTION_FORMS))
 
 
 def read_preferences(folder: Path) -> Read[Ranking]:
-    """All rankings and pairs below `folder`; DataError when there is no file."""
-    return _read_files(folder, _files(folder, "preferences"), lambda row, _: sniff(row, PREFERENCE_FORMS))
+    """All rankings and pairs below `folder`; none where it is missing or empty."""
+    return _read_files(folder, _files(folder), lambda row, _: sniff(row, PREFERENCE_FORMS))
 
 
 def read_prompts(folder: Path) -> Read[Prompt]:
-    """All prompts below `folder`; DataError when there is no file."""
-    return _read_files(folder, _files(folder, "prompts"), lambda row, _: sniff(row, (questions,)))
+    """All prompts below `folder`; none where it is missing or empty."""
+    return _read_files(folder, _files(folder), lambda row, _: sniff(row, (questions,)))
 
 
 def read_evaluation(folder: Path) -> Read[Case]:
-    """All evaluation sets of `folder`; DataError when one is missing. Files of other names are passed over."""
-    files = [folder / f"{name}.jsonl" for name in evaluation.SETS]
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        raise DataError(
-            str(folder), f"lacks {', '.join(missing)}", "write the set, one case a line, or restore it: dvc checkout"
-        )
+    """The evaluation sets that `folder` has; a missing one has no cases. Files of other names are passed over."""
+    files = [path for name in evaluation.SETS if (path := folder / f"{name}.jsonl").is_file()]
     return _read_files(folder, files, lambda _, path: lambda row, where: evaluation.read(row, where, path.stem))

@@ -7,7 +7,7 @@ from tasks.reporting.learning import dot
 from tasks.reporting.parts import Paragraph, Picture, Pictures, Section, Table
 from tasks.reporting.reading import Figures
 from tasks.reporting.samples import LANGUAGES, NAMES
-from tasks.reporting.words import interval, per_cent, signed, tiny
+from tasks.reporting.words import interval, per_cent, plural, signed, tiny
 
 MODELS = ("base", "sft", "aligned")
 ABOUT = {
@@ -35,6 +35,10 @@ PANELS = {
 def behaviours(evaluate: Figures) -> Section:
     """All sets, behaviours and languages, with 95 % intervals; then degenerate answers, reward and KL."""
     table, cases = evaluate["behaviours"], evaluate["cases"]
+    absent = [name for name in PANELS if not cases[name]]
+    if len(absent) == len(PANELS):
+        said = "The evaluation sets facts, context and unanswerable have no cases, so no behaviour was measured."
+        return Section("behaviours", "Behaviours", [Paragraph(said), *instructions(evaluate), *moved(evaluate)])
     blocks: list = [
         Paragraph(
             "Greedy answers to held-out cases, judged by rules on the text. Dots are shares, lines their 95 % "
@@ -86,7 +90,7 @@ def behaviours(evaluate: Figures) -> Section:
             folded=True,
         )
     )
-    degenerate, reward, kl = evaluate["degenerate"], evaluate["reward"], evaluate["kl"]
+    degenerate = evaluate["degenerate"]
     blocks.append(
         Table(
             "Degenerate answers, % of all cases",
@@ -105,13 +109,47 @@ def behaviours(evaluate: Figures) -> Section:
             ],
         )
     )
-    blocks.append(
-        Paragraph(
+    if absent:
+        blocks.append(Paragraph(f"Evaluation sets without cases: {', '.join(absent)}.", "note"))
+    return Section("behaviours", "Behaviours", [*blocks, *instructions(evaluate), *moved(evaluate)])
+
+
+def instructions(evaluate: Figures) -> list[Table | Paragraph]:
+    """Answers to held-out instructions beside the log's own, by chrF."""
+    told = evaluate["references"]
+    if told is None:
+        return [Paragraph("No instruction was held out, so no answer was compared with its reference.")]
+    rows = [
+        (
+            NAMES[model],
+            f"{percent(told['chrf'][model]['mean'])} ({interval(told['chrf'][model])})",
+            f"{percent(told['ended'][model]['share'])} ({interval(told['ended'][model])})",
+        )
+        for model in MODELS
+    ]
+    caption = f"Answers to {plural(told['cases'], 'held-out instruction')} against the log's own"
+    said = (
+        "chrF is the overlap of character 1- to 6-grams with the reference, 0 to 100; other good answers exist, so look "
+        "at the differences between models."
+    )
+    return [Table(caption, ("model", "chrF (95 % interval)", "ends by itself, % (95 % interval)"), rows), Paragraph(said, "note")]
+
+
+def moved(evaluate: Figures) -> list[Paragraph]:
+    """What the reward model says, and how far alignment moved the model."""
+    reward, kl = evaluate["reward"], evaluate["kl"]
+    said = []
+    if reward is not None:
+        said.append(
             f"The reward model, trained on the same preferences, gives {signed(reward['sft']['mean'], 2)} to the SFT "
             f"model's answers and {signed(reward['aligned']['mean'], 2)} to the aligned model's, which win "
-            f"{per_cent(reward['win_rate']['mean'])} of cases ({interval(reward['win_rate'])}; ties half). Alignment "
-            f"moved the model by {tiny(kl['per_sequence']['mean'])} nats an answer ({tiny(kl['per_token']['mean'])} "
-            "a token). Both decide nothing: they can look well while the answers do not."
+            f"{per_cent(reward['win_rate']['mean'])} of cases ({interval(reward['win_rate'])}; ties half)."
         )
-    )
-    return Section("behaviours", "Behaviours", blocks)
+    if kl is not None:
+        said.append(
+            f"Alignment moved the model by {tiny(kl['per_sequence']['mean'])} nats an answer "
+            f"({tiny(kl['per_token']['mean'])} a token)."
+        )
+    if reward is not None and kl is not None:
+        said.append("Both decide nothing: they can look well while the answers do not.")
+    return [Paragraph(" ".join(said))] if said else []

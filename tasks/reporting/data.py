@@ -39,14 +39,9 @@ def data(validate: Figures, prepare: Figures, candidates: Figures) -> Section:
             )
         )
     rows.append(("evaluation cases", "–", "–", f"{sum(prepare['evaluation'].values()):,}", *spoken(used, "evaluation")))
-    agreement = prepare["agreement"]
-    agreed = (
-        "No pair was judged by two annotators, so their agreement is unknown."
-        if agreement is None
-        else f"Where two or more annotators ordered the same pair ({prepare['judged_twice']:,} times), all agree in "
-        f"{per_cent(agreement)}."
-    )
     blocks: list = [Paragraph(said, link=(VALIDATION, "All checks, with failing rows by file and line"))]
+    if validate["absent"]:
+        blocks.append(Paragraph(f"Not in the data, and by validate.min_rows allowed: {', '.join(validate['absent'])}."))
     if findings:
         rows_found = [
             (
@@ -66,31 +61,40 @@ def data(validate: Figures, prepare: Figures, candidates: Figures) -> Section:
             )
         )
     reasons = [(reason.rstrip(":"), f"{count:,}") for reason, count in prepare["dropped"].items()]
-    return Section(
-        "data",
-        "Data",
-        [
-            *blocks,
-            Table(
-                "Rows read, and what training and evaluation get",
-                ("", "read", "used", "held out", *LANGUAGES.values()),
-                rows,
-            ),
-            Table("Left out", ("reason", "rows"), reasons) if reasons else Paragraph("No row was left out."),
-            Paragraph(
-                f"{agreed} {plural(prepare['ranked_prompts'], 'prompt')} with rankings gave "
-                f"{plural(prepare['judged'], 'ordered pair')}; "
-                f"{plural(prepare['overruled_votes'], 'vote was', 'votes were')} overruled, "
-                f"{plural(prepare['even_pairs'], 'pair was', 'pairs were')} left out as even and "
-                f"{prepare['capped_pairs']:,} because their prompt had enough."
-            ),
-            Paragraph(
-                f"For the next round of labelling: {candidates['answers']:,} answers sampled to "
-                f"{plural(candidates['prompts'], 'prompt')}, "
-                f"{candidates['different']:.1f} different ones a prompt.",
-                "note",
-            ),
-        ],
+    asked = "" if prepare["prompts_from"] == "data/prompts" else " (data/prompts is empty: held-out instructions)"
+    blocks += [
+        Table(
+            "Rows read, and what training and evaluation get",
+            ("", "read", "used", "held out", *LANGUAGES.values()),
+            rows,
+        ),
+        Table("Left out", ("reason", "rows"), reasons) if reasons else Paragraph("No row was left out."),
+        *([Paragraph(annotated(prepare))] if read["preferences"] else []),
+        Paragraph(
+            f"For the next round of labelling: {candidates['answers']:,} answers sampled to "
+            f"{plural(candidates['prompts'], 'prompt')}{asked}, "
+            f"{candidates['different']:.1f} different ones a prompt.",
+            "note",
+        ),
+    ]
+    return Section("data", "Data", blocks)
+
+
+def annotated(prepare: Figures) -> str:
+    """What the annotators said and how far they agree."""
+    agreement = prepare["agreement"]
+    agreed = (
+        "No pair was judged by two annotators, so their agreement is unknown."
+        if agreement is None
+        else f"Where two or more annotators ordered the same pair ({prepare['judged_twice']:,} times), all agree in "
+        f"{per_cent(agreement)}."
+    )
+    return (
+        f"{agreed} {plural(prepare['ranked_prompts'], 'prompt')} with rankings gave "
+        f"{plural(prepare['judged'], 'ordered pair')}; "
+        f"{plural(prepare['overruled_votes'], 'vote was', 'votes were')} overruled, "
+        f"{plural(prepare['even_pairs'], 'pair was', 'pairs were')} left out as even and "
+        f"{prepare['capped_pairs']:,} because their prompt had enough."
     )
 
 

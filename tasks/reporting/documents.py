@@ -23,7 +23,11 @@ MEASURES = (
 
 
 def documents(answers: Figures, embed: Figures, index: Figures) -> Section:
-    """Retrieval by mode, and grounded answers by language."""
+    """Retrieval by mode, and grounded answers by language; what was indexed alone where there were no questions."""
+    said, embedding = indexed(embed, index)
+    if not answers["questions"]:
+        said += " There are no questions on the documents, so neither search nor answers were measured."
+        return Section("documents", "Retrieval and grounded answers", [Paragraph(said), Paragraph(embedding, "note")])
     retrieval = answers["retrieval"]
     lines, columns = [], []
     for mode, kind in MODES.items():
@@ -75,20 +79,12 @@ def documents(answers: Figures, embed: Figures, index: Figures) -> Section:
     for key, spoken in (("invented_citations", "names a note that was not there"), ("ended", "ends by itself")):
         share = answers[key]
         rows.append((spoken, "all", percent(share["share"]), interval(share), f"{share['n']:,}"))
-    unknown = ", ".join(f"{LANGUAGES.get(name, name)} {per_cent(share)}" for name, share in embed["unknown"].items())
-    unread = (
-        f"{plural(embed['problems'], 'document or part', 'documents or parts')} could not be read, "
-        f"{embed['dropped']} of them whole documents."
-        if embed["problems"]
-        else "Every document was read."
-    )
     return Section(
         "documents",
         "Retrieval and grounded answers",
         [
             Paragraph(
-                f"{plural(embed['documents'], 'document')} in {plural(index['chunks'], 'chunk')}, build "
-                f"{index['build']} ({index['store']}). {plural(answers['questions'], 'question')} answered by the "
+                f"{said} {plural(answers['questions'], 'question')} answered by the "
                 f"int4 model from the {answers['top_k']} passages that hybrid search puts first."
             ),
             Pictures(
@@ -119,12 +115,25 @@ def documents(answers: Figures, embed: Figures, index: Figures) -> Section:
                 [(mode, *(f"{retrieval[mode][name]:.3f}" for name in columns)) for mode in MODES],
             ),
             Table("Answers over documents", ("", "language", "%", "95 % interval", "n"), rows, words=2, folded=True),
-            Paragraph(
-                f"Embedding model: {embed['model']}, {embed['dim']} numbers a vector; unknown tokens: {unknown}. "
-                f"{unread} {plural(embed['cut'], 'chunk is', 'chunks are')} longer than the model reads.",
-                "note",
-            ),
+            Paragraph(embedding, "note"),
         ],
+    )
+
+
+def indexed(embed: Figures, index: Figures) -> tuple[str, str]:
+    """What is in the index, and what embedded it, in sentences."""
+    unknown = ", ".join(f"{LANGUAGES.get(name, name)} {per_cent(share)}" for name, share in embed["unknown"].items())
+    unread = (
+        f"{plural(embed['problems'], 'document or part', 'documents or parts')} could not be read, "
+        f"{embed['dropped']} of them whole documents."
+        if embed["problems"]
+        else "Every document was read."
+    )
+    return (
+        f"{plural(embed['documents'], 'document')} in {plural(index['chunks'], 'chunk')}, build {index['build']} "
+        f"({index['store']}).",
+        f"Embedding model: {embed['model']}, {embed['dim']} numbers a vector; unknown tokens: {unknown}. "
+        f"{unread} {plural(embed['cut'], 'chunk is', 'chunks are')} longer than the model reads.",
     )
 
 

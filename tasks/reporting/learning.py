@@ -34,6 +34,8 @@ def training(sft: Figures, reward: Figures, align: Figures, curve: Mapping[str, 
             ),
             f"Nats a token, answers only. Held out, before and after: {before:.3f} → {after:.3f}.",
         ),
+    ]
+    pictures += [] if not reward["steps"] else [
         Picture(
             "Reward model: accuracy",
             curves(
@@ -55,14 +57,14 @@ def training(sft: Figures, reward: Figures, align: Figures, curve: Mapping[str, 
     ]
     method = align["method"]
     name = method.upper()
-    pictures.append(
+    pictures += [] if not align["steps"] else [
         Picture(
             f"{name}: loss",
             curves([Line("training", points("align", "loss"))], f"{name} loss over steps"),
             f"{plural(align['pairs'], 'pair')}, {plural(align['steps'], 'step')}.",
         )
-    )
-    if method == "dpo":
+    ]
+    if method == "dpo" and align["steps"]:
         pictures += [
             Picture(
                 "DPO: margin",
@@ -97,29 +99,53 @@ def training(sft: Figures, reward: Figures, align: Figures, curve: Mapping[str, 
                 f"{part['too_long']:,}",
                 f"{part['steps']:,}",
                 f"{part['trained_parameters']:,}",
-                f"{part['train_loss']:.4f}",
+                f"{part['train_loss']:.4f}" if part["train_loss"] is not None else "–",
             )
             for label, part in (("SFT", sft), ("reward model", reward), (f"alignment ({method})", align))
         ],
     )
+    blocks = [Pictures(pictures), *map(Paragraph, untrained(reward, align))]
+    if align["preferred_after"] is not None:
+        blocks.append(Paragraph(held_out(align)))
+    return Section("training", "Training", [*blocks, table])
+
+
+def untrained(reward: Figures, align: Figures) -> list[str]:
+    """A sentence on each training that did not take place."""
+    said = []
+    if not reward["steps"]:
+        said.append(
+            "There were no preference pairs to train a reward model on: its score is the mean log-probability that the "
+            "SFT model gives an answer."
+        )
+    if not align["steps"]:
+        said.append("No preference training (no pairs, or align.method none): the aligned model is the SFT model.")
+    return said
+
+
+def held_out(align: Figures) -> str:
+    """What alignment did to people's held-out pairs and to the text itself."""
     after = align["preferred_after"]
-    text = (
+    return (
         "On held-out pairs the SFT model finds the preferred answer likelier in "
         f"{per_cent(align['preferred_before']['share'])}, the aligned model in {per_cent(after['share'])} "
         f"({interval(after)}). Of {plural(align['answers'], 'prompt')} answered at the end, "
         f"{per_cent(align['ended'])} end by themselves; {align['distinct']:.2f} as many answers are different as "
         "people chose."
     )
-    return Section("training", "Training", [Pictures(pictures), Paragraph(text), table])
 
 
 def reward_model(reward: Figures) -> Section:
     """Accuracy of the reward model on held-out pairs, by set, defect and language, and its calibration."""
-    sets = {
+    parts = {
         "people's pairs": reward["preferences"],
         "differ in correctness": reward["correctness"],
         "differ in style": reward["style"],
     }
+    sets = {name: part for name, part in parts.items() if part is not None}
+    if not sets:
+        said = "There were no held-out pairs, neither people's nor evaluation sets, so the reward model was not measured."
+        return Section("reward", "Reward model", [Paragraph(said)])
     overall = [dot(name, part["accuracy"]) for name, part in sets.items()]
     pictures = [
         Picture(
@@ -129,10 +155,10 @@ def reward_model(reward: Figures) -> Section:
         )
     ]
     for title, part in (
-        ("Correctness pairs, by defect", sets["differ in correctness"]),
-        ("Style pairs, by defect", sets["differ in style"]),
+        ("Correctness pairs, by defect", parts["differ in correctness"]),
+        ("Style pairs, by defect", parts["differ in style"]),
     ):
-        defects = [dot(name, share) for name, share in part["by_defect"].items()]
+        defects = [dot(name, share) for name, share in part["by_defect"].items()] if part is not None else []
         if defects:
             pictures.append(
                 Picture(
@@ -163,11 +189,14 @@ def reward_model(reward: Figures) -> Section:
         )
         for b in reward["calibration"]
     ]
+    without = [name for name in parts if name not in sets]
+    note = [Paragraph(f"Without pairs: {', '.join(without)}.", "note")] if without else []
     return Section(
         "reward",
         "Reward model",
         [
             Pictures(pictures),
+            *note,
             Table(
                 "Accuracy on held-out pairs",
                 ("pairs", "right %", "95 % interval", "n", "mean margin", "English %", "Chinese %"),

@@ -10,6 +10,8 @@ from tasks.reporting.reading import Figures
 from tasks.reporting.samples import LANGUAGES
 from tasks.reporting.words import interval, megabytes, per_cent, plural, signed, spoken_difference, tiny
 
+KINDS = {"correct": "right answers", "preferred": "as people prefer"}
+
 
 def verdict(gate: Figures) -> tuple[bool, str, list[str]]:
     """(whether it may go out, the heading, why: a sentence, and the rules that failed, in words)."""
@@ -53,38 +55,51 @@ def rules(gate: Figures) -> Section:
 
 
 def headlines(evaluate: Figures, reward: Figures, quantize: Figures, answers: Figures) -> list[Headline]:
-    """The few figures a busy reader wants, each with what to hold it against."""
+    """The few figures a busy reader wants, each with what to hold it against; those that were not measured are left out."""
 
     def before(key: str) -> str:
         return f"SFT {share_of(evaluate[key]['sft'])}, base {share_of(evaluate[key]['base'])}"
 
-    correct = reward["correctness"]["accuracy"]
+    found = [
+        Headline(title, f"{share_of(evaluate[key]['aligned'])}\u00a0%", before(key))
+        for key, title in (
+            ("correct", "Right answers"),
+            ("preferred", "As people prefer"),
+            ("abstains", "Abstains rightly"),
+        )
+        if "all" in evaluate[key]["aligned"]
+    ]
+    told = evaluate["references"]
+    if told is not None:
+        base, sft, aligned = (percent(told["chrf"][model]["mean"]) for model in ("base", "sft", "aligned"))
+        found.append(Headline("chrF, held-out instructions", aligned, f"of 100; SFT {sft}, base {base}"))
+    if reward["correctness"] is not None:
+        correct = reward["correctness"]["accuracy"]
+        remark = f"on correctness, {plural(correct['n'], 'pair')}"
+        found.append(Headline("Reward model is right", per_cent(correct["share"]), remark))
     agreement, languages = quantize["int4"]["agreement"], [code for code in LANGUAGES if code in answers["right"]]
-    return [
-        Headline("Right answers", f"{share_of(evaluate['correct']['aligned'])}\u00a0%", before("correct")),
-        Headline("As people prefer", f"{share_of(evaluate['preferred']['aligned'])}\u00a0%", before("preferred")),
-        Headline("Abstains rightly", f"{share_of(evaluate['abstains']['aligned'])}\u00a0%", before("abstains")),
-        Headline(
-            "Reward model is right", per_cent(correct["share"]), f"on correctness, {plural(correct['n'], 'pair')}"
-        ),
+    found.append(
         Headline(
             "int4 agrees",
             per_cent(agreement["mean"]),
             f"of tokens; KL {tiny(quantize['int4']['kl']['mean'])}; {megabytes(quantize['sizes']['total_bytes'])} MB",
-        ),
-        Headline(
-            "Right on documents",
-            f"{share_of(answers['right'])}\u00a0%",
-            ", ".join(f"{LANGUAGES[code]} {percent(answers['right'][code]['share'])}" for code in languages),
-        ),
-    ]
+        )
+    )
+    if "all" in answers["right"]:
+        remark = ", ".join(f"{LANGUAGES[code]} {percent(answers['right'][code]['share'])}" for code in languages)
+        found.append(Headline("Right on documents", f"{share_of(answers['right'])}\u00a0%", remark))
+    return found
 
 
 def changes(evaluate: Figures) -> Section:
     """Tonight's model against the live release on shared cases, and each training step against the one before it."""
     blocks: list = []
     champion = evaluate["champion"]
-    steps = [("SFT against base", evaluate["sft_over_base"]), ("aligned against SFT", evaluate["aligned_over_sft"])]
+    told = evaluate["references"] or {}
+    steps = [
+        (label, {**gains(evaluate[key]), **({"chrF": told[key]} if told else {})})
+        for label, key in (("SFT against base", "sft_over_base"), ("aligned against SFT", "aligned_over_sft"))
+    ]
     if champion is None:
         blocks.append(
             Paragraph(
@@ -104,18 +119,23 @@ def changes(evaluate: Figures) -> Section:
         if champion["gain"] is None:
             text += " Too few shared cases are left for an interval."
         else:
-            steps.insert(0, (f"tonight against {name}", champion["gain"]))
+            steps.insert(0, (f"tonight against {name}", gains(champion["gain"])))
         blocks.append(Paragraph(text))
-    kinds = (("correct", "right answers"), ("preferred", "as people prefer"))
+    steps = [(label, found) for label, found in steps if found]
+    if not steps:
+        blocks.append(
+            Paragraph("There were neither evaluation cases nor held-out instructions to compare the models on.")
+        )
+        return Section("changes", "What changed", blocks)
     blocks.append(
         Pictures(
             [
                 Picture(
                     label[0].upper() + label[1:],
-                    differences(label, {title: gain[key] for key, title in kinds}),
+                    differences(label, found),
                     "Points gained or lost, on the same cases.",
                 )
-                for label, gain in steps
+                for label, found in steps
             ]
         )
     )
@@ -127,27 +147,33 @@ def changes(evaluate: Figures) -> Section:
                 (
                     label,
                     title,
-                    signed(100 * gain[key]["difference"]),
-                    f"{signed(100 * gain[key]['low'])} to {signed(100 * gain[key]['high'])}",
-                    f"{gain[key]['n']:,}",
-                    f"{gain[key]['better']:,}",
-                    f"{gain[key]['worse']:,}",
-                    tiny(gain[key]["p"]),
+                    signed(100 * gain["difference"]),
+                    f"{signed(100 * gain['low'])} to {signed(100 * gain['high'])}",
+                    f"{gain['n']:,}",
+                    f"{gain['better']:,}",
+                    f"{gain['worse']:,}",
+                    tiny(gain["p"]),
                 )
-                for label, gain in steps
-                for key, title in kinds
+                for label, found in steps
+                for title, gain in found.items()
             ],
             words=2,
         )
     )
     blocks.append(
         Paragraph(
-            "Better and worse count cases on which only one side is right (or as preferred); p is the exact sign "
-            "test. Bootstrap intervals over cases.",
+            "Better and worse count cases on which only one side is right (or as preferred), or has the higher chrF; p "
+            "is the exact sign test. Bootstrap intervals over cases.",
             "note",
         )
     )
     return Section("changes", "What changed", blocks)
+
+
+def gains(gain: Figures | None) -> dict[str, Figures]:
+    """What was compared, in a reader's words → its Difference; a set without cases leaves its own out."""
+    found = {} if gain is None else {title: gain[key] for key, title in KINDS.items()}
+    return {title: difference for title, difference in found.items() if difference is not None}
 
 
 def differences(label: str, found: dict[str, Figures]) -> Markup:

@@ -34,4 +34,4 @@ class Outcome:
 
     steps: int  # optimizer steps
     trained_parameters: int
-    points: list[dict[str, float]]  # the learning curve
+    points: list[dict[str, float]]  # the learning curve; empty where nothing was trained

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from tasks.errors import ParamsError
 from tasks.training.alignment import Outcome, Task
 from tasks.training.dpo import dpo
+from tasks.training.none import none
 
-METHODS: dict[str, Callable[[Task], Outcome]] = {"dpo": dpo}
+NONE = "none"
+METHODS: dict[str, Callable[[Task], Outcome]] = {"dpo": dpo, NONE: none}
 
 
 def method(name: str) -> Callable[[Task], Outcome]:

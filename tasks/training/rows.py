@@ -45,15 +45,15 @@ class Pair:
     weight: float  # of how many passes it is shown in; from the agreement of the people who ranked
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> list[dict]:
-    """Rows of a JSON-lines file that all have `columns`; DataError on a missing column or no rows."""
+def read_rows(path: Path, columns: Sequence[str], *, empty: bool = False) -> list[dict]:
+    """Rows of a JSON-lines file that all have `columns`; DataError on a missing column, or no rows unless `empty`."""
     rows = read_jsonl(path)
     for number, row in enumerate(rows, 1):
         missing = [column for column in columns if column not in row]
         if missing:
             raise DataError(f"{path}:{number}", f"lacks {', '.join(missing)} (has {', '.join(sorted(row))})",
                             "run stage prepare, which writes these columns")
-    if not rows:
+    if not rows and not empty:
         raise DataError(str(path), "has no rows",
                         "add rows to data/, or see in dropped.jsonl of stage prepare why none is left")
     return rows

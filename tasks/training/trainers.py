@@ -17,8 +17,8 @@ from tasks.training import checkpoints
 from tasks.training.models import device_of
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
-    from transformers import TrainerCallback
+    from peft import LoraConfig, PeftModel
+    from transformers import PreTrainedModel, TrainerCallback
 
 # Seconds and memory differ from run to run; token counts restart when a killed run resumes.
 NOT_IN_CURVE = ("epoch", "num_tokens", "total_flos")
@@ -49,6 +49,15 @@ def lora_config(lora: Lora, task: str) -> LoraConfig:
     targets = lora.targets if isinstance(lora.targets, str) else sorted(lora.targets)
     return LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets,
                       task_type=task, modules_to_save=["score"] if task == "SEQ_CLS" else None)
+
+
+def untrained(model: PreTrainedModel, lora: Lora, task: str, seed: int) -> PeftModel:
+    """The model with a fresh adapter that changes nothing (B = 0), for a stage that has nothing to train on."""
+    import torch
+    from peft import get_peft_model
+
+    torch.manual_seed(seed)  # A is drawn: the same bytes again
+    return get_peft_model(model, lora_config(lora, task))
 
 
 def train(trainer: Any, work: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +40,11 @@ MARKS = {
 
 
 def write(out: Path, results: Mapping[str, ExpectationSuiteValidationResult], summary: Sequence[Sequence[str]]) -> None:
-    """index.html and a page for each kind. `summary`: rows of (kind, rows, checks, verdict, findings) for the index."""
+    """index.html and a page for each kind that has a result. `summary`: rows of (kind, rows, checks, verdict, findings)
+    for the index."""
     for kind, result in results.items():
         write_atomic(out / f"{kind}.html", page(f"Checks of {kind}", _rendered(result)))
-    write_atomic(out / "index.html", page("Checks of the raw data", _index(summary)))
+    write_atomic(out / "index.html", page("Checks of the raw data", _index(summary, set(results))))
 
 
 def page(title: str, body: str) -> str:
@@ -54,13 +55,13 @@ def page(title: str, body: str) -> str:
     )
 
 
-def _index(summary: Sequence[Sequence[str]]) -> str:
+def _index(summary: Sequence[Sequence[str]], pages: Set[str]) -> str:
     rows = []
     for kind, count, checks, verdict, note in summary:
         css = {"passed": "ok", "failed": "bad"}.get(verdict, "warn")
         found = "<br>".join(html.escape(line) for line in note.split("\n"))
         cells = [
-            f'<a href="{kind}.html">{kind}</a>',
+            f'<a href="{kind}.html">{kind}</a>' if kind in pages else kind,
             count,
             checks,
             f'<span class="mark {css}">{verdict}</span>',

@@ -50,7 +50,7 @@ class Raw:
 
 
 def read(data: Path) -> Raw:
-    """Read data/; DataError when a folder of it is missing or empty."""
+    """Read data/; what is missing has no rows."""
     return Raw(
         data,
         read_instructions(data / "instructions"),
@@ -68,7 +68,7 @@ def tables(raw: Raw, max_bytes: int) -> dict[str, Table]:
         "preferences": _preferences(raw.preferences, held_out),
         "prompts": _prompts(raw.prompts, held_out),
         "evaluation": _evaluation(raw.evaluation, raw.folder),
-        "documents": _documents(raw.folder / "documents", max_bytes),
+        "documents": documents(raw.folder / "documents", max_bytes),
     }
 
 
@@ -212,7 +212,7 @@ def _distracted(case: Case) -> bool | None:
     return behaviours.fold(case.fields["answer"]) in {behaviours.fold(d) for d in case.fields["distractors"]}
 
 
-def _documents(folder: Path, max_bytes: int) -> Table:
+def documents(folder: Path, max_bytes: int) -> Table:
     """One row a file. The text is what the loaders of the embed stage get out of it."""
     from tasks.rag import loaders
 

@@ -62,7 +62,7 @@ def suites(cfg: Validate) -> dict[str, ExpectationSuite]:
             min_value=low, severity=severe, meta=KEEP, description=f"there are {low} rows or more"
         )
 
-    answer, asked = cfg.max_answer_characters, cfg.max_prompt_characters
+    answer, asked, least = cfg.max_answer_characters, cfg.max_prompt_characters, cfg.min_rows
     apart = f"the row asks nothing that an evaluation set asks (up to {cfg.max_overlap:.1%} may)"
     twice = f"the row is there once (up to {cfg.max_duplicates:.1%} may be copies)"
     readable = null("problem", "the row can be read")
@@ -73,7 +73,7 @@ def suites(cfg: Validate) -> dict[str, ExpectationSuite]:
     overlap = only("in_evaluation", [False], apart, 1 - cfg.max_overlap, KEEP)
     lists = {
         "instructions": [
-            rows(cfg.min_rows),
+            rows(least.instructions),
             whole,
             readable,
             language,
@@ -94,7 +94,7 @@ def suites(cfg: Validate) -> dict[str, ExpectationSuite]:
             unique("id", "ids differ"),
         ],
         "preferences": [
-            rows(cfg.min_rows),
+            rows(least.preferences),
             whole,
             readable,
             language,
@@ -118,7 +118,7 @@ def suites(cfg: Validate) -> dict[str, ExpectationSuite]:
             unique("judgement", "an annotator ranks a prompt once"),
         ],
         "prompts": [
-            rows(1),
+            rows(least.prompts),
             whole,
             readable,
             language,
@@ -129,7 +129,7 @@ def suites(cfg: Validate) -> dict[str, ExpectationSuite]:
             only("duplicate", [False], twice, 1 - cfg.max_duplicates, KEEP, "warning"),
         ],
         "evaluation": [  # one wrong case measures the wrong thing: nothing is tolerated here
-            rows(cfg.min_rows),
+            rows(least.evaluation),
             whole,
             null("problem", "the row can be read", exact),
             only("language", cfg.languages, f"the language is {' or '.join(cfg.languages)}", exact),
