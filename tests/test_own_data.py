@@ -14,6 +14,7 @@ from tests import small_night
 from tests.small_night import run
 
 pytestmark = pytest.mark.slow
+NIGHTSHIFT = ("python", "-m", "tasks.cli")  # the copy's own code
 ABSENT = ["preferences", "prompts", "evaluation"]
 
 
@@ -25,11 +26,11 @@ def night(tmp_path_factory) -> Path:
     own.mkdir()
     for path in sorted((folder / "examples/documents").rglob("*.md")):
         shutil.copy(path, own)
-    run(folder, "nightshift", "bootstrap")
-    said = run(folder, "nightshift", "import", "--instructions", "examples/instructions/handbook-inline.json",
+    run(folder, *NIGHTSHIFT, "bootstrap")
+    said = run(folder, *NIGHTSHIFT, "import", "--instructions", "examples/instructions/handbook-inline.json",
                "--documents", str(own)).stdout
     assert "instructions: 70 rows (alpaca 70;" in said and f"absent: {', '.join(ABSENT)}" in said
-    run(folder, "nightshift", "preset", "own-data")
+    run(folder, *NIGHTSHIFT, "preset", "own-data")
     params = (folder / "params.yaml").read_text()
     for name, value in (("max_new_tokens", "24"), ("max_length", "480"),  # the starter's window is 512
                         ("reference_gain", "-1.0")):  # what seconds of training gain is another question
@@ -67,7 +68,7 @@ def test_what_serves_is_whole(night):
     assert manifest["figures"]["chrF, held-out instructions %"] is not None
     assert manifest["figures"]["right, facts %"] is None
     assert all(row["answers"] for row in read_jsonl(night / "artifacts/candidates/candidates.jsonl"))
-    assert "candidate:" in run(night, "nightshift", "status").stdout
+    assert "candidate:" in run(night, *NIGHTSHIFT, "status").stdout
 
 
 def test_a_second_night_runs_nothing(night):
