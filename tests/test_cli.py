@@ -122,7 +122,7 @@ def test_own_data_on_the_starter_is_not_the_starter(root):
     shutil.copy(ROOT / "params.yaml", root)
     shutil.copytree(ROOT / "presets", root / "presets")
     presets.apply(root, "own-data")
-    with pytest.raises(ParamsError, match="holds preset own-data; .*git checkout"):
+    with pytest.raises(ParamsError, match=r"holds preset own-data; .*git checkout"):
         presets.apply(root, "starter")
 
 
