@@ -61,6 +61,7 @@ def report(
     reward_curve: Path,
     align_curve: Path,
     evaluation: Path,
+    references: Path,
     cases: Path,
     answers: Path,
     embedded: Path,
@@ -70,12 +71,12 @@ def report(
     """Write out/index.html.
 
     `figures`: the folder of the stages' metrics; `*_curve`: curve.jsonl of a training; `evaluation`: answers.jsonl of
-    the evaluate stage and `cases` the folder of all sets; `answers`: answers.jsonl of the answers stage, and `embedded`
+    the evaluate stage, `references` its references.jsonl and `cases` the folder of all sets; `answers`: answers.jsonl of the answers stage, and `embedded`
     the passages; `release`: manifest.json. DataError names a file and the key that it
     lacks.
     """
     metrics = {stage: Figures.read(figures / f"{stage}.json") for stage in STAGES}
-    chosen = shown(cfg, evaluation, cases, answers, embedded)
+    chosen = shown(cfg, evaluation, references, cases, answers, embedded)
     passed, heading, why = verdict.verdict(metrics["gate"])
     sections = [
         verdict.rules(metrics["gate"]),
@@ -115,12 +116,13 @@ def report(
     return result
 
 
-def shown(cfg: Page, evaluation: Path, cases: Path, answers: Path, embedded: Path) -> Section:
+def shown(cfg: Page, evaluation: Path, references: Path, cases: Path, answers: Path, embedded: Path) -> Section:
     """The sample answers, picked by the rule of tasks/reporting/samples.py."""
     known = {(name, case["id"]): case for name in SETS for case in read_jsonl(cases / f"{name}.jsonl")}
     asked = {case["id"]: case for case in read_jsonl(cases / f"{DOCUMENT_SET}.jsonl")}
     passages = {chunk.id: chunk.passage for chunk in read_chunks(embedded)[0]}
     trained = samples.behaviour(evaluation, read_jsonl(evaluation), known, SETS, cfg.samples, cfg.characters)
+    logged = samples.references(references, read_jsonl(references), cfg.samples, cfg.characters)
     grounded = documents.grounded(answers, read_jsonl(answers), asked, passages, cfg.samples, cfg.characters)
     return Section(
         "samples",
@@ -129,12 +131,16 @@ def shown(cfg: Page, evaluation: Path, cases: Path, answers: Path, embedded: Pat
             Paragraph(
                 "Nobody picked these. In each set and language the cases are ordered by the SHA-256 of their id; "
                 f"shown are the first {'one' if cfg.samples == 1 else cfg.samples} that the aligned model (over "
-                "documents: the int4 model) answers as wanted and as many that it does not. Wrong answers are "
-                "therefore more frequent here than in the figures above."
+                "documents: the int4 model) answers as wanted and as many that it does not; of held-out "
+                "instructions those whose answer came nearer to the log's than the base's, and as many that did not. Wrong "
+                "answers are therefore more frequent here than in the figures above."
             ),
             Samples("Base, SFT and aligned model on held-out cases", trained)
             if trained
             else Paragraph("There were no held-out cases to show answers to."),
+            Samples("Base, SFT and aligned model on held-out instructions", logged)
+            if logged
+            else Paragraph("There were no held-out instructions to show answers to."),
             Samples("The int4 model over documents", grounded)
             if grounded
             else Paragraph("There were no questions on documents to show answers to."),

@@ -102,7 +102,7 @@ def measured(cfg: Reward, base: Path, sft: Path, out: Path, compute: Compute, he
              **training: float | None) -> RewardReport:
     """The report: `training` and what the saved model says of the held-out pairs, set by set."""
     model, tokenizer = load_reward(base, sft, out, compute)  # what was saved is what is measured
-    margins = {name: margins_of(model, tokenizer, rows) for name, rows in held_out.items()}
+    margins = {name: margins_of(model, tokenizer, rows, 4 * cfg.batch_size) for name, rows in held_out.items()}
     every = [m for each in margins.values() for m in each]
     bins = calibration(every, cfg.bins) if every else []
     reports = {name: pairs_report(rows, margins[name]) if rows else None for name, rows in held_out.items()}
@@ -137,9 +137,9 @@ def training_set(pairs: Sequence[Pair], cfg: Reward, seed: int) -> Dataset:
                               "rejected_ids": [pairs[i].rejected.ids for i in order]})
 
 
-def margins_of(model, tokenizer, rows: Sequence[dict]) -> list[float]:
+def margins_of(model, tokenizer, rows: Sequence[dict], batch_size: int) -> list[float]:
     """r_chosen − r_rejected of each row."""
-    sides = [score(model, tokenizer, [row["messages"] for row in rows], [row[side] for row in rows])
+    sides = [score(model, tokenizer, [row["messages"] for row in rows], [row[side] for row in rows], batch_size)
              for side in ("chosen", "rejected")]
     return [c - r for c, r in zip(*sides, strict=True)]
 

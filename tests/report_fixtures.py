@@ -23,6 +23,7 @@ def write(folder: Path, **changes: Any) -> dict[str, Path]:
     """All inputs of the report below `folder`; argument name → path, `out` excepted. `changes` go to `metrics`."""
     points = curves()
     paths = {"figures": folder / "metrics", "evaluation": folder / "evaluation" / "answers.jsonl",
+             "references": folder / "evaluation" / "references.jsonl",
              "cases": folder / "dataset", "answers": folder / "answers" / "answers.jsonl",
              "embedded": folder / "embedded", "release": folder / "release" / "manifest.json",
              **{f"{stage}_curve": folder / stage / "curve.jsonl" for stage in points}}
@@ -101,6 +102,13 @@ def write_evaluation(paths: dict[str, Path]) -> None:
                     "abstains": good and gold is None, "preferred": good})
         write_jsonl(paths["cases"] / f"{name}.jsonl", cases)
     write_jsonl(paths["evaluation"], answered)
+    logged = []
+    for number in range(8):
+        language = "zh" if number % 2 else "en"
+        row = {"id": f"log-{number}", "language": language, "prompt": f"Say {number} {SCRIPT}", "reference": f"{IMAGE} {number}"}
+        for model, chrf in (("base", 0.2), ("sft", 0.5), ("aligned", 0.1 if number < 4 else 0.7)):
+            logged.append({**row, "model": model, "answer": f"{number} {SCRIPT}", "ended": True, "chrf": chrf})
+    write_jsonl(paths["references"], logged)
 
 
 def write_documents(paths: dict[str, Path]) -> None:

@@ -136,3 +136,43 @@ def behaviour(
 def answer(name: str, row: dict, characters: int) -> Answer:
     """One model's answer with its verdicts."""
     return Answer(name, cut(row["answer"], characters), verdict(row), as_wanted(row))
+
+
+def references(path: Path, rows: Sequence[dict], each: int, characters: int) -> list[Sample]:
+    """Samples of artifacts/evaluation/references.jsonl: held-out instructions, the log's answer and the models' own.
+
+    In each language the first `each` whose aligned answer is nearer to the log's than the base's is, and as many others.
+    """
+    complete(path, rows, ("model", "id", "language", "prompt", "answer", "reference", "chrf", "ended"))
+    answers: dict[str, dict[str, dict]] = {}
+    for row in rows:
+        answers.setdefault(row["id"], {})[row["model"]] = row
+
+    def nearer(row: dict) -> bool:
+        return row["chrf"] > answers[row["id"]]["base"]["chrf"]
+
+    samples = []
+    for language, name in LANGUAGES.items():
+        for row in pick([m["aligned"] for m in answers.values() if m["aligned"]["language"] == language], nearer, each):
+            said = answers[row["id"]]
+            shown = [
+                Answer(
+                    NAMES[model],
+                    cut(said[model]["answer"], characters),
+                    f"chrF {said[model]['chrf']:.2f}" + ("" if said[model]["ended"] else ", cut"),
+                    said[model]["ended"] if model == "base" else nearer(said[model]),
+                )
+                for model in NAMES
+            ]
+            question, notes = take_apart(row["prompt"])
+            samples.append(
+                Sample(
+                    heading=f"instructions · {name} · {row['id']}",
+                    language=language,
+                    question=cut(question, characters),
+                    notes=[cut(note, characters) for note in notes],
+                    wanted=cut(row["reference"], characters),
+                    answers=shown,
+                )
+            )
+    return samples
