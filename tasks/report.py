@@ -71,8 +71,8 @@ def report(
     """Write out/index.html.
 
     `figures`: the folder of the stages' metrics; `*_curve`: curve.jsonl of a training; `evaluation`: answers.jsonl of
-    the evaluate stage, `references` its references.jsonl and `cases` the folder of all sets; `answers`: answers.jsonl of the answers stage, and `embedded`
-    the passages; `release`: manifest.json. DataError names a file and the key that it
+    the evaluate stage, `references` its references.jsonl and `cases` the folder of all sets; `answers`: answers.jsonl
+    of the answers stage, and `embedded` the passages; `release`: manifest.json. DataError names a file and the key that it
     lacks.
     """
     metrics = {stage: Figures.read(figures / f"{stage}.json") for stage in STAGES}

@@ -51,7 +51,8 @@ def answer(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     found = generate(model, tokenizer, [case["messages"] for case in cases], max_new_tokens=max_new_tokens,
                      batch_size=batch_size)
     return [{"model": name, "id": case["id"], "language": case["language"], "prompt": case["messages"][-1]["content"],
-             "answer": said.text, "ended": said.ended, "reference": case["reference"], "chrf": round(chrf(said.text, case["reference"]), DIGITS)}
+             "answer": said.text, "ended": said.ended, "reference": case["reference"],
+             "chrf": round(chrf(said.text, case["reference"]), DIGITS)}
             for case, (said,) in zip(cases, found, strict=True)]
 
 
