@@ -63,7 +63,8 @@ def merge(cfg: Merge, compute: Compute, base: Path, sft: Path, align: Path, prom
     log(found)
     if difference > cfg.tolerance or not equal:
         raise ModelError("merge", f"{found} (merge.tolerance: {cfg.tolerance})",
-                         "adapters and base do not belong together: run sft, align and merge again")
+                         "a little above the tolerance with the same choices is rounding, as deep models have it: raise "
+                         "merge.tolerance; else adapters and base do not belong together: run sft, align and merge again")
     (weights,) = out.glob("*.safetensors")
     return MergeReport(parameters=parameter_count(written), prompts=len(rows), positions=positions,
                        max_logit_difference=float(f"{difference:.1e}"), argmax_equal=equal,
