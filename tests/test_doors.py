@@ -83,6 +83,8 @@ def test_a_night_that_is_ended_leaves_nobody_and_can_go_on(tmp_path, home, numbe
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs the tests in the background has them ignore Ctrl-C, and their children with them.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
     def both_at_work() -> list[int]:
