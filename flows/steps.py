@@ -23,7 +23,7 @@ from tasks.params import Params
 
 CHATTER = re.compile(  # lines of DVC and of libraries that say nothing about the work; the log file has them all
     r"> |Running stage|Updating lock|Generating lock|Use `dvc|To track|To enable|\s+(git add|dvc config)"
-    r"|[WEI]\d{4} [\d:.]+ |(WARN|INFO)\b|[┌│└]|(GPT-QModel|Transformers|Torch|Triton) +:"
+    r"|[WEI]\d{4} [\d:.]+ |(WARN|WARNING|INFO)\b|[┌│└]|(GPT-QModel|Transformers|Torch|Triton) +:"
 )
 TAIL = 15  # lines of a failed stage that are shown
 NIGHT_PATHS = ("data.dvc", "dvc.lock", "metrics")
