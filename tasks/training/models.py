@@ -46,9 +46,9 @@ def set_up(compute: Compute, seed: int | None = None) -> torch.device:
 
 
 def keep_memory() -> None:
-    """Tell glibc to keep freed memory: giving each step's tensors back and asking for them again costs up to a third of
-    a small model's time in page faults. Pieces above 32 MiB, glibc's most, still go back at once, so that a large model
-    needs no more than before. No effect where the C library is another one."""
+    """Tell glibc to keep freed memory: giving each step's tensors back and asking for them again costs thousands of page
+    faults a step. Pieces above 32 MiB, glibc's most, still go back at once, so that a large model needs no more than
+    before. No effect where the C library is another one."""
     trim_threshold, mmap_threshold = -1, -3  # <malloc.h>
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
