@@ -94,7 +94,7 @@ def write_evaluation(paths: dict[str, Path]) -> None:
                           "cite": [2] if gold and passages else [], "kind": "opening"})
             for model in MODELS:
                 good = model == "aligned" and number % 2 == 0
-                best = prompt.ABSTENTION[language] if gold is None else f"It opens at {value}. [2]"
+                best = prompt.TEMPLATES[language].abstention if gold is None else f"It opens at {value}. [2]"
                 answered.append({
                     **case, "model": model, "set": name, "prompt": asked, "answer": best if good else BAD,
                     "ended": True, "reward": None, "right": good if gold else None,

@@ -9,7 +9,7 @@ import pytest
 from tasks.errors import ModelError
 from tasks.rag.answer import ask, fit, load_model
 from tasks.rag.chunks import Chunk, chunk_id
-from tasks.rag.prompt import ABSTENTION, grounded
+from tasks.rag.prompt import TEMPLATES, grounded
 from tasks.rag.stores import Hit
 from tasks.training.generate import Generated
 from tests.evaluation_fixtures import CPU, write_base
@@ -97,7 +97,7 @@ def test_citations_are_checked_against_what_was_shown(loaded, monkeypatch):
         *loaded, ["When?", "Who?", "谁？"], [hits, [], []], headings="section", max_new_tokens=8, batch_size=2
     )
     assert (first.cited, first.invented, first.shown, first.ended) == ((hits[1],), (7,), tuple(hits), True)
-    assert (second.text, third.text) == (ABSTENTION["en"], ABSTENTION["zh"])
+    assert (second.text, third.text) == (TEMPLATES["en"].abstention, TEMPLATES["zh"].abstention)
     assert second.shown == second.cited == () and len(asked) == 1
 
 

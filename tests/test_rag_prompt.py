@@ -3,7 +3,7 @@
 import pytest
 
 from tasks.rag.prompt import (
-    ABSTENTION,
+    TEMPLATES,
     abstains,
     citations,
     defang,
@@ -18,7 +18,8 @@ def test_the_english_prompt():
     assert grounded(
         "What time does the Oakleigh store open?", ["passage one", "Stores > Oakleigh\npassage two"], "en"
     ) == (
-        "Answer from the notes below and name the note; if they do not say, say so.\n"
+        "Answer the question from the known information and name the note; if it is not enough, say that you do not know.\n"
+        "Known information:\n"
         "[1] passage one\n"
         "[2] Stores > Oakleigh\n"
         "passage two\n"
@@ -29,7 +30,7 @@ def test_the_english_prompt():
 def test_the_chinese_prompt():
     """Full-width marks, no space after the label."""
     assert grounded("橡树店几点开门？", ["资料一", "资料二"], "zh") == (
-        "请根据以下资料回答并注明出处；资料没有说明就直说。\n[1] 资料一\n[2] 资料二\n问题：橡树店几点开门？"
+        "请根据已知信息回答用户问题并注明出处；信息不足就说不知道。\n已知信息：\n[1] 资料一\n[2] 资料二\n用户问题：橡树店几点开门？"
     )
 
 
@@ -40,7 +41,7 @@ def test_without_passages_it_is_the_question():
 
 def test_other_languages_are_asked_in_english():
     """Two prompts were trained; a third language gets the English one."""
-    assert grounded("Où ?", ["x"], "fr").startswith("Answer from the notes")
+    assert grounded("Où ?", ["x"], "fr").startswith("Answer the question")
 
 
 def test_a_passage_cannot_forge_notes_questions_or_turns():
@@ -91,7 +92,7 @@ def test_strip_citations(text, expected):
 @pytest.mark.parametrize(
     "text",
     [
-        *ABSTENTION.values(),
+        *(words.abstention for words in TEMPLATES.values()),
         "The notes do not say. [1]",
         "I don't know.",
         "I do not know that.",

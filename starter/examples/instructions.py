@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from starter.examples.answers import abstention, misread, statement
 from starter.examples.cases import Case, core_facts, draw, fact
-from tasks.rag.prompt import HEAD, QUESTION, grounded
+from tasks.rag.prompt import TEMPLATES, grounded
 
 GROUNDED, OPEN, FACTS_EACH = 2380, 380, 2  # rows with an answer in the notes, without one, and rows of each core fact
 CHINESE = 0.3
@@ -82,8 +82,9 @@ def alpaca_inline(row: Row) -> dict:
     """Plain Alpaca: the task as the instruction, the notes and the question as its input."""
     case = row.case
     notes = [f"[{n}] {text}" for n, text in enumerate(case.passages, 1)]
-    question = QUESTION[case.language] + case.question
-    return {"instruction": HEAD[case.language], "input": "\n".join([*notes, question]), "output": row.answer}
+    words = TEMPLATES[case.language]
+    told = "\n".join([words.known, *notes, words.question + case.question])
+    return {"instruction": words.head, "input": told, "output": row.answer}
 
 
 def prompt_of(case: Case) -> str:

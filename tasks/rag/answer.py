@@ -7,7 +7,7 @@ hit is made up for: the answer is then an abstention and the model is not asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.errors import ModelError
 from tasks.files import read_json
 from tasks.params import Compute
-from tasks.rag.prompt import ABSTENTION, citations, grounded, language_of
+from tasks.rag.prompt import TEMPLATES, Template, citations, grounded, language_of
 from tasks.rag.stores import Hit
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def ask(
     headings: str,
     max_new_tokens: int,
     batch_size: int,
+    templates: Mapping[str, Template] = TEMPLATES,
 ) -> list[Answer]:
     """Answer each question from its passages, each under those of its `headings` that Chunk.note shows.
 
@@ -62,7 +63,7 @@ def ask(
 
     room = _room(model, max_new_tokens)
     prompts = [
-        fit(tokenizer, question, hits, headings, room) for question, hits in zip(questions, retrieved, strict=True)
+        fit(tokenizer, question, hits, headings, room, templates) for question, hits in zip(questions, retrieved, strict=True)
     ]
     asked = [n for n, (_, shown) in enumerate(prompts) if shown]
     chats = [[{"role": "user", "content": prompts[n][0]}] for n in asked]
@@ -70,7 +71,7 @@ def ask(
     texts = {n: answers[0] for n, answers in zip(asked, generated, strict=True)}
     out = []
     for n, (question, (_, shown)) in enumerate(zip(questions, prompts, strict=True)):
-        text, ended = (texts[n].text, texts[n].ended) if n in texts else (ABSTENTION[language_of(question)], True)
+        text, ended = (texts[n].text, texts[n].ended) if n in texts else (templates[language_of(question)].abstention, True)
         numbers = citations(text)
         cited = tuple(shown[number - 1] for number in numbers if 1 <= number <= len(shown))
         out.append(Answer(text, shown, cited, tuple(n for n in numbers if not 1 <= n <= len(shown)), ended))
@@ -78,7 +79,12 @@ def ask(
 
 
 def fit(
-    tokenizer: Any, question: str, hits: Sequence[Hit], headings: str, room: int | None
+    tokenizer: Any,
+    question: str,
+    hits: Sequence[Hit],
+    headings: str,
+    room: int | None,
+    templates: Mapping[str, Template] = TEMPLATES,
 ) -> tuple[str, tuple[Hit, ...]]:
     """The prompt and the passages it shows: the last ones are left out, and at last one is cut, where the window is
     short.
@@ -90,7 +96,7 @@ def fit(
     language = language_of(question)
     shown, passages = tuple(hits), [hit.chunk.note(headings) for hit in hits]
     while passages:
-        text = grounded(question, passages, language)
+        text = grounded(question, passages, language, templates)
         if room is None or len(encode_chat(tokenizer, [{"role": "user", "content": text}], True)) <= room:
             return text, shown[: len(passages)]
         if len(passages) > 1:

@@ -6,14 +6,34 @@ document from forging a note's number, a second question or a chat marker.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-HEAD = {
-    "en": "Answer from the notes below and name the note; if they do not say, say so.",
-    "zh": "请根据以下资料回答并注明出处；资料没有说明就直说。",
+
+@dataclass(frozen=True)
+class Template:
+    """The words around passages and question in one language. A release carries the ones it was trained with."""
+
+    head: str  # what to do, on a line of its own
+    known: str  # the line above the passages
+    question: str  # what stands before the question
+    abstention: str  # what is said where nothing was found
+
+
+TEMPLATES = {
+    "en": Template(
+        head="Answer the question from the known information and name the note; if it is not enough, say that you do not know.",
+        known="Known information:",
+        question="Question: ",
+        abstention="The notes do not say.",
+    ),
+    "zh": Template(
+        head="请根据已知信息回答用户问题并注明出处；信息不足就说不知道。",
+        known="已知信息：",
+        question="用户问题：",
+        abstention="资料没有说明。",
+    ),
 }
-QUESTION = {"en": "Question: ", "zh": "问题："}
-ABSTENTION = {"en": "The notes do not say.", "zh": "资料没有说明。"}
 
 HAN = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Chinese characters, for use inside a character class
 _HAN = re.compile(f"[{HAN}]")
@@ -25,7 +45,9 @@ _CITATION = re.compile(
 _MARK = re.compile(r"[\[［【]\s*(\d{1,3})\s*[\]］】]")
 _SPECIAL = re.compile(r"<\|([^<>|]{0,40})\|>|</?s>|\[/?INST\]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff]")
-_LABEL = re.compile(r"^\s*(question\s*:|问题\s*[：:])", re.IGNORECASE | re.MULTILINE)
+_LABEL = re.compile(
+    r"^\s*(question\s*:|known information\s*:|(?:用户)?问题\s*[：:]|已知信息\s*[：:])", re.IGNORECASE | re.MULTILINE
+)
 
 _SAY = r"(?:say|state|mention|tell|specify|contain|include|cover|give|answer|provide|indicate|show|list|name)"
 _SOURCE = r"(?:notes?|passages?|documents?|text|context|sources?|information)"
@@ -67,13 +89,15 @@ def defang(passage: str) -> str:
     return "\n".join(line.strip() for line in text.split("\n") if line.strip())
 
 
-def grounded(question: str, passages: Sequence[str], language: str) -> str:
-    """The user message: instruction, numbered notes from 1, question. Without passages it is the bare question."""
+def grounded(
+    question: str, passages: Sequence[str], language: str, templates: Mapping[str, Template] = TEMPLATES
+) -> str:
+    """The user message: what to do, numbered notes from 1, question. Without passages it is the bare question."""
     if not passages:
         return question
-    known = language if language in HEAD else "en"
+    words = templates.get(language, templates["en"])
     notes = [f"[{number}] {defang(passage)}" for number, passage in enumerate(passages, start=1)]
-    return "\n".join([HEAD[known], *notes, f"{QUESTION[known]}{question}"])
+    return "\n".join([words.head, words.known, *notes, f"{words.question}{question}"])
 
 
 def abstains(text: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tasks.errors import DataError
-from tasks.rag.prompt import HEAD, QUESTION
+from tasks.rag.prompt import TEMPLATES
 from tasks.reporting.parts import Answer, Sample
 from tasks.reporting.reading import REMEDY
 
@@ -36,9 +36,10 @@ def take_apart(prompt: str) -> tuple[str, list[str]]:
 
     A note may have several lines; it ends where the next number begins.
     """
-    for language, head in HEAD.items():
-        body, found, question = prompt.removeprefix(f"{head}\n").rpartition(f"\n{QUESTION[language]}")
-        if found and prompt.startswith(f"{head}\n") and body.startswith("[1] "):
+    for words in TEMPLATES.values():
+        above = f"{words.head}\n{words.known}\n"
+        body, found, question = prompt.removeprefix(above).rpartition(f"\n{words.question}")
+        if found and prompt.startswith(above) and body.startswith("[1] "):
             notes: list[str] = []
             for line in body.split("\n"):
                 mark = f"[{len(notes) + 1}] "
