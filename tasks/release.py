@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from pydantic import Field
 from tasks.errors import DataError, ModelError
 from tasks.figures import figures_from, text
 from tasks.files import read_json, sha256_file, sha256_tree, size, write_atomic, write_json
-from tasks.params import Compute
+from tasks.params import Answers, Compute
 from tasks.params import Release as ReleaseParams
+from tasks.rag.prompt import TEMPLATES
 from tasks.reports import Report
 
 MANIFEST, CARD, TEMPLATE = "manifest.json", "README.md", "chat_template.jinja"
@@ -47,6 +49,7 @@ class ReleaseReport(Report):
 
 def release(
     cfg: ReleaseParams,
+    answering: Answers,
     compute: Compute,
     data: Path,
     int4: Path,
@@ -60,7 +63,8 @@ def release(
     """Write manifest.json and README.md for what this night has made.
 
     `data` is the raw data (its hash is read from data.dvc beside it, DVC's own name for exactly these bytes), `figures`
-    the folder of the stages' metrics, `gate` the verdict. ModelError where the model's chat template is not the base's.
+    the folder of the stages' metrics, `gate` the verdict. The prompt's words and the settings of section answers go in
+    too, so that a release is asked as it was judged, whatever the code and params.yaml say by then. ModelError where the model's chat template is not the base's.
     """
     template, trained = int4 / TEMPLATE, base / TEMPLATE
     if not template.is_file() or not trained.is_file() or template.read_bytes() != trained.read_bytes():
@@ -81,6 +85,8 @@ def release(
         "base": {"path": base.as_posix(), "sha256": sha256_tree(base)},
         "embedding": facts(embedded / MANIFEST),
         "index": facts(index / MANIFEST),
+        "prompt": {language: asdict(words) for language, words in TEMPLATES.items()},
+        "answering": answering.model_dump(mode="json"),
         "figures": figures_from(cfg.figures, figures),
         "gate": verdict,
         "data": data_hash(data),

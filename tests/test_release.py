@@ -14,6 +14,7 @@ from tasks.__main__ import stage_function
 from tasks.errors import DataError, ModelError
 from tasks.figures import difference, figures_from, stage_of, text
 from tasks.files import read_json, sha256_file, sha256_tree, write_json
+from tasks.rag.prompt import TEMPLATES, Template
 from tasks.release import release, stack
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +53,7 @@ def make(out: str):
     folder.mkdir()
     return release(
         cfg,
+        SECTIONS.answers,
         SECTIONS.compute,
         Path("data"),
         a / "int4",
@@ -73,6 +75,9 @@ def test_manifest_names_all_parts_and_the_card_tells_of_them(night):
     for part in manifest["parts"].values():
         assert part["sha256"] == sha256_tree(Path(part["path"]))
     assert manifest["figures"] == {"correct %": 0.8125, "int4 MB": None}
+    # what it was asked with goes where it goes
+    assert manifest["answering"] == SECTIONS.answers.model_dump(mode="json")
+    assert {language: Template(**words) for language, words in manifest["prompt"].items()} == TEMPLATES
     assert manifest["data"] == {"dvc": "data.dvc", "md5": "1234.dir", "files": 7, "bytes": 2000000}
     assert manifest["embedding"] == {"model": "starter", "dim": 64, "weights_sha256": "ab"}
     assert manifest["index"]["build"] == "b-1"
