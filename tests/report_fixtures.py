@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks import release
 from tasks.files import write_atomic, write_json, write_jsonl
-from tasks.params import Compute, Release
+from tasks.params import Answers, Compute, Release
 from tasks.rag import prompt
 from tasks.rag.chunks import Chunk, content_hash, write_chunks
 from tests.report_metrics import CASES, HASH, IMAGE, MODELS, SCRIPT, metrics
@@ -47,7 +47,8 @@ def write_release(folder: Path, paths: dict[str, Path]) -> None:
     write_atomic(folder / "data.dvc", f"outs:\n- md5: {HASH[:32]}.dir\n  size: 2100000\n  nfiles: 81\n  path: data\n")
     places = {"right %": "evaluate.correct.aligned.all.share"}
     cfg = Release(name="larkfield-assistant", license="apache-2.0", figures=places)
-    release.release(cfg, Compute(threads=2, precision="fp32", device="cpu"), data=folder / "data", **parts,
+    answering = Answers(top_k=2, headings="section", depth=10, max_new_tokens=40, batch_size=64)
+    release.release(cfg, answering, Compute(threads=2, precision="fp32", device="cpu"), data=folder / "data", **parts,
                     figures=paths["figures"], gate=paths["figures"] / "gate.json", out=paths["release"].parent)
 
 
