@@ -54,7 +54,7 @@ def test_alpaca_passages_are_rendered_as_the_grounded_prompt(tmp_path):
     found, _ = read_one(tmp_path, row)
     assert (
         found.messages[0]["content"]
-        == "请根据已知信息回答用户问题并注明出处；信息不足就说不知道。\n已知信息：\n[1] 青山店8:00开门。\n用户问题：几点开门？"
+        == "请根据以下资料回答用户问题并注明出处；资料没有说明就直说。\n已知信息：\n[1] 青山店8:00开门。\n用户问题：几点开门？"
     )
     assert found.language == "zh"
 

@@ -18,7 +18,7 @@ def test_the_english_prompt():
     assert grounded(
         "What time does the Oakleigh store open?", ["passage one", "Stores > Oakleigh\npassage two"], "en"
     ) == (
-        "Answer the question from the known information and name the note; if it is not enough, say that you do not know.\n"
+        "Answer the question from the notes below and name the note; if they do not say, say so.\n"
         "Known information:\n"
         "[1] passage one\n"
         "[2] Stores > Oakleigh\n"
@@ -30,7 +30,7 @@ def test_the_english_prompt():
 def test_the_chinese_prompt():
     """Full-width marks, no space after the label."""
     assert grounded("橡树店几点开门？", ["资料一", "资料二"], "zh") == (
-        "请根据已知信息回答用户问题并注明出处；信息不足就说不知道。\n已知信息：\n[1] 资料一\n[2] 资料二\n用户问题：橡树店几点开门？"
+        "请根据以下资料回答用户问题并注明出处；资料没有说明就直说。\n已知信息：\n[1] 资料一\n[2] 资料二\n用户问题：橡树店几点开门？"
     )
 
 

@@ -22,13 +22,13 @@ class Template:
 
 TEMPLATES = {
     "en": Template(
-        head="Answer the question from the known information and name the note; if it is not enough, say that you do not know.",
+        head="Answer the question from the notes below and name the note; if they do not say, say so.",
         known="Known information:",
         question="Question: ",
         abstention="The notes do not say.",
     ),
     "zh": Template(
-        head="请根据已知信息回答用户问题并注明出处；信息不足就说不知道。",
+        head="请根据以下资料回答用户问题并注明出处；资料没有说明就直说。",
         known="已知信息：",
         question="用户问题：",
         abstention="资料没有说明。",
