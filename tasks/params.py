@@ -220,11 +220,25 @@ class Embed(Section):
     max_megabytes: Positive = Field(description="larger documents are reported and left out")
 
 
+class Weaviate(Section):
+    """Where a Weaviate server listens. Its key comes from the environment: WEAVIATE_API_KEY."""
+
+    host: str = Field(description="name or address, for REST and gRPC")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(description="REST port")
+    grpc_port: Annotated[int, Field(ge=1, le=65535)] = Field(description="gRPC port")
+    secure: bool = Field(description="TLS on both")
+    alias: Annotated[str, Field(pattern=r"^[A-Z][0-9A-Za-z]{0,60}$")] = Field(
+        description="alias of the live build; the names of its collections begin with it")
+
+
 class Index(Section):
     """Chunks into a search index, and how it is searched."""
 
-    store: Literal["lancedb"] = Field(description="the search engine")
-    folder: str = Field(description="where stores are built, a folder a build; git-ignored, rebuilt when missing")
+    store: Literal["lancedb", "weaviate"] = Field(description="the search engine")
+    folder: str = Field(description="lancedb: where stores are built, a folder a build; git-ignored, rebuilt when missing")
+    weaviate: Weaviate = Field(description="weaviate: the server")
+    keep: Annotated[int, Field(ge=2)] = Field(
+        description="builds that are kept: the live one and the ones before it; a query may still be at the last")
     exact_below: Count = Field(description="chunks up to which dense search compares all; above, an IVF index")
     probes: Count = Field(description="chunks that must be found by their own text before a build counts as good")
     candidates: Count = Field(description="chunks that dense and sparse search each bring to a hybrid search")

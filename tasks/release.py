@@ -64,7 +64,8 @@ def release(
 
     `data` is the raw data (its hash is read from data.dvc beside it, DVC's own name for exactly these bytes), `figures`
     the folder of the stages' metrics, `gate` the verdict. The prompt's words and the settings of section answers go in
-    too, so that a release is asked as it was judged, whatever the code and params.yaml say by then. ModelError where the model's chat template is not the base's.
+    too, so that a release is asked as it was judged, whatever the code and params.yaml say by then. ModelError where
+    the model's chat template is not the base's.
     """
     template, trained = int4 / TEMPLATE, base / TEMPLATE
     if not template.is_file() or not trained.is_file() or template.read_bytes() != trained.read_bytes():

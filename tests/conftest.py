@@ -6,6 +6,9 @@ from tasks import environment
 
 environment.apply()
 
+import os  # noqa: E402
+import secrets  # noqa: E402
+
 import pytest  # noqa: E402  (after the settings, as every library must be)
 
 
@@ -18,3 +21,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not torch.cuda.is_available():
             for item in gpu:
                 item.add_marker(pytest.mark.skip(reason="tier gpu: no GPU on this machine"))
+
+
+@pytest.fixture(scope="session")
+def weaviate_server(tmp_path_factory):
+    """A real Weaviate on loopback for the whole run, built on first use; skipped, with the reason, where it cannot be."""
+    from deploy import weaviate
+    from tests import rag_fixtures
+
+    if reason := weaviate.why_not():
+        pytest.skip(f"no Weaviate server here: {reason}")
+    weaviate.build()
+    key = secrets.token_hex(16)
+    with weaviate.Server(tmp_path_factory.mktemp("weaviate") / "data", key) as server:
+        os.environ["WEAVIATE_API_KEY"] = key
+        rag_fixtures.SERVER.update(port=server.at.port, grpc_port=server.at.grpc_port)
+        yield server
+        del os.environ["WEAVIATE_API_KEY"]

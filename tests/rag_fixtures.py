@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
+
+from tasks.params import Index, Weaviate
 
 ROOT = Path(__file__).parents[1]
 STARTER = ROOT / "starter" / "embedder"
+
+SERVER: dict[str, int] = {}
+NOWHERE = Weaviate(host="127.0.0.1", port=1, grpc_port=2, secure=False, alias="Nightshift")
+
+
+def at_server(alias: str = "Nightshift") -> Weaviate:
+    """Where the test run's own Weaviate listens (fixture weaviate_server, which has put the ports here)."""
+    return Weaviate(host="127.0.0.1", port=SERVER["port"], grpc_port=SERVER["grpc_port"], secure=False, alias=alias)
+
+
+def index_params(folder: Path, **changes: Any) -> Index:
+    """Section index for a test: builds in `folder`."""
+    values = {"store": "lancedb", "folder": str(folder), "weaviate": NOWHERE, "keep": 2, "exact_below": 1000, "probes": 8}
+    return Index.model_validate({**values, "candidates": 8, "alpha": 0.4, **changes})
+
 
 HTML = """<!DOCTYPE html><html><head><meta charset="utf-8"><title>Larkfield in Ashgate</title>
 <style>p { color: red }</style></head><body><nav>Home Stores</nav><header>Banner</header>

@@ -9,7 +9,7 @@ from tasks.embed import embed
 from tasks.errors import DataError
 from tasks.files import read_jsonl, sha256_tree, write_jsonl
 from tasks.index import index
-from tasks.params import Answers, Index, Seed
+from tasks.params import Answers, Seed
 from tasks.rag.answer import Answer
 from tests import rag_fixtures as fixtures
 from tests.evaluation_fixtures import write_base
@@ -111,7 +111,7 @@ def test_the_whole_chain_twice(tmp_path):
     for folder in folders.values():
         folder.mkdir()
     documents = fixtures.write_documents(tmp_path / "documents")
-    cfg = Index(store="lancedb", folder=str(tmp_path / "stores"), exact_below=100, probes=4, candidates=8, alpha=0.4)
+    cfg = fixtures.index_params(tmp_path / "stores", probes=4)
     embed(CFG, CPU, documents, fixtures.STARTER, folders["embedded"])
     index(cfg, folders["embedded"], folders["index"])
     model = write_base(tmp_path / "base", tmp_path / "start")
@@ -144,6 +144,7 @@ def test_the_whole_chain_twice(tmp_path):
     reports = [
         answers(
             asked,
+            cfg,
             CPU,
             Seed(value=1),
             folders["index"],
@@ -182,7 +183,8 @@ def test_no_questions(tmp_path, capsys):
     write_jsonl(tmp_path / "documents.jsonl", [])
     cfg = Answers(top_k=1, headings="section", depth=3, max_new_tokens=4, batch_size=4)
     gone = tmp_path / "gone"
-    report = answers(cfg, CPU, Seed(value=1), gone, gone, gone, gone, tmp_path / "documents.jsonl", tmp_path / "out")
+    paths = (gone, gone, gone, gone, tmp_path / "documents.jsonl", tmp_path / "out")
+    report = answers(cfg, fixtures.index_params(gone), CPU, Seed(value=1), *paths)
     assert "has no questions" in capsys.readouterr().err
     assert (report.questions, report.right, report.retrieval) == (0, {}, {})
     assert report.ended is report.invented_citations is report.abstains.recall is None

@@ -1,8 +1,10 @@
-"""tasks/index.py and tasks/rag/stores/builds.py: builds that are whole, found again, made again, and verified."""
+"""tasks/index.py and tasks/rag/stores/builds.py: builds that are whole, found again, made again, and verified.
+
+What every engine must do with its builds is in tests/test_builds.py.
+"""
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from tasks.files import read_json, sha256_tree, write_json
 from tasks.index import Probes, index, probe, sample
 from tasks.params import Index
 from tasks.rag.chunks import MANIFEST, Chunk, chunk_id, content_hash, write_chunks
-from tasks.rag.stores.builds import MARKER, build_id, open_build, open_index
+from tasks.rag.stores.builds import build_id, open_build, open_index
+from tasks.rag.stores.folders import MARKER
+from tests.rag_fixtures import index_params
 
 
 def write_embedded(folder: Path, changed: str = "") -> Path:
@@ -32,7 +36,7 @@ def write_embedded(folder: Path, changed: str = "") -> Path:
     folder.mkdir(parents=True)
     write_chunks(folder, chunks, vectors)
     write_json(
-        folder / MANIFEST, {"content_sha256": content_hash(chunks, vectors, "w"), "weights_sha256": "w", "dim": 8}
+        folder / MANIFEST, {"content_sha256": content_hash(chunks, vectors, "w"), "weights_sha256": "w", "dim": 8, "chunks": 40}
     )
     return folder
 
@@ -40,7 +44,7 @@ def write_embedded(folder: Path, changed: str = "") -> Path:
 @pytest.fixture
 def world(tmp_path):
     """Parameters, embedded chunks and an empty output folder."""
-    cfg = Index(store="lancedb", folder=str(tmp_path / "stores"), exact_below=1000, probes=8, candidates=8, alpha=0.4)
+    cfg = index_params(tmp_path / "stores")
     out = tmp_path / "index"
     out.mkdir()
     return cfg, write_embedded(tmp_path / "embedded"), out
@@ -58,7 +62,9 @@ def test_the_stage_builds_verifies_and_names(world):
     manifest = read_json(out / MANIFEST)
     assert builds(cfg) == [report.build] == [manifest["build"]]
     assert report.chunks == 40 and report.probes == Probes(asked=8, chinese=4, dense_found=8, sparse_found=8)
-    assert read_json(Path(cfg.folder) / report.build / MARKER) == {"build": report.build, "chunks": 40}
+    assert read_json(Path(cfg.folder) / report.build / MARKER)["chunks"] == 40
+    # where builds are kept is not part of what the index is
+    assert sorted(manifest["settings"]) == ["alpha", "candidates", "exact_below", "probes", "store"]
     assert sorted(p.name for p in out.iterdir()) == [MANIFEST]
 
 
@@ -89,7 +95,7 @@ def test_open_index_makes_a_missing_store_again(world):
     cfg, embedded, out = world
     build = index(cfg, embedded, out).build
     shutil.rmtree(cfg.folder)
-    store = open_index(out, embedded)
+    store = open_index(out, embedded, cfg)
     assert store.count() == 40 and builds(cfg) == [build]
     assert store.sparse("退货期", 1)[0].chunk.language == "zh"
 
@@ -98,7 +104,7 @@ def test_open_index_in_another_folder(world, tmp_path):
     """A server keeps its builds where it likes."""
     cfg, embedded, out = world
     build = index(cfg, embedded, out).build
-    assert open_index(out, embedded, tmp_path / "served").count() == 40
+    assert open_index(out, embedded, index_params(tmp_path / "served")).count() == 40
     assert [p.name for p in (tmp_path / "served").iterdir()] == [build]
 
 
@@ -111,21 +117,11 @@ def test_a_broken_build_is_made_again(world, damage):
     if damage == "no marker":
         (folder / MARKER).unlink()
     elif damage == "wrong marker":
-        write_json(folder / MARKER, {"build": "other", "chunks": 40})
+        write_json(folder / MARKER, {**read_json(folder / MARKER), "build": "other"})
     else:
         shutil.rmtree(folder / "chunks.lance")
-    assert open_index(out, embedded).count() == 40
-    assert read_json(folder / MARKER) == {"build": build, "chunks": 40} and builds(cfg) == [build]
-
-
-def test_leftovers_of_killed_builds_go(world):
-    """A part of a process that no longer lives is removed, one of a living process is not touched."""
-    cfg, embedded, out = world
-    dead, alive = Path(cfg.folder) / ".x.part-999999999", Path(cfg.folder) / f".y.part-{os.getppid()}"
-    for part in (dead, alive):
-        part.mkdir(parents=True)
-    index(cfg, embedded, out)
-    assert not dead.exists() and alive.exists()
+    assert open_index(out, embedded, cfg).count() == 40
+    assert read_json(folder / MARKER)["build"] == build and builds(cfg) == [build]
 
 
 def test_a_manifest_of_other_chunks_is_refused(world, tmp_path):
@@ -134,7 +130,7 @@ def test_a_manifest_of_other_chunks_is_refused(world, tmp_path):
     index(cfg, embedded, out)
     other = write_embedded(tmp_path / "other", " Changed.")
     with pytest.raises(StoreError, match=r"was built from other chunks than .*dvc checkout"):
-        open_index(out, other)
+        open_index(out, other, cfg)
 
 
 def test_a_store_that_does_not_find_its_chunks_is_refused(world):
@@ -144,7 +140,7 @@ def test_a_store_that_does_not_find_its_chunks_is_refused(world):
 
     index(cfg, embedded, out)
     chunks, vectors, _ = read_chunks(embedded)
-    store = open_index(out, embedded)
+    store = open_index(out, embedded, cfg)
     assert probe(store, chunks, vectors, 8).dense_found == 8
     with pytest.raises(StoreError, match=r"dense search: does not find \d of 4 chunks in en by their own text"):
         probe(store, chunks, vectors[::-1], 8)
@@ -160,7 +156,7 @@ def test_one_probe_in_ten_may_be_outdone(world):
     cfg, embedded, out = world
     index(cfg, embedded, out)
     chunks, vectors, _ = read_chunks(embedded)
-    store = open_index(out, embedded)
+    store = open_index(out, embedded, cfg)
     english = [(c, v) for c, v in zip(chunks, vectors, strict=True) if c.language == "en"]
     lost = (Chunk("x", "documents/9.md", None, "", 0, 1, "Never stored.", "en"), np.zeros(8, np.float32))
     some = [*english[:9], lost]
@@ -180,7 +176,7 @@ def test_a_build_that_fails_its_check_never_gets_its_name(world):
         raise StoreError("documents/9.md", "is not found")
 
     with pytest.raises(StoreError, match="is not found"):
-        open_build(name, 40, embedded, Path(cfg.folder), cfg, check)
+        open_build(name, embedded, cfg, check)
     assert builds(cfg) == []
 
 

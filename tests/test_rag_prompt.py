@@ -30,7 +30,8 @@ def test_the_english_prompt():
 def test_the_chinese_prompt():
     """Full-width marks, no space after the label."""
     assert grounded("橡树店几点开门？", ["资料一", "资料二"], "zh") == (
-        "请根据以下资料回答用户问题并注明出处；资料没有说明就直说。\n已知信息：\n[1] 资料一\n[2] 资料二\n用户问题：橡树店几点开门？"
+        "请根据以下资料回答用户问题并注明出处；资料没有说明就直说。\n已知信息：\n"
+        "[1] 资料一\n[2] 资料二\n用户问题：橡树店几点开门？"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,10 +19,20 @@ from tasks.errors import StoreError
 from tasks.rag.chunks import Chunk, chunk_id
 from tasks.rag.stores import Hit, Store, best, fuse, ordered
 from tasks.rag.stores.lancedb import LanceStore
+from tasks.rag.stores.weaviate import WeaviateStore
+from tests.rag_fixtures import at_server
+
+
+def on_server(folder: Path) -> Store:
+    """A collection named after the folder."""
+    return WeaviateStore(at_server(), f"T{zlib.crc32(str(folder).encode()):08x}", candidates=8, exact_below=1000)
+
 
 STORES: dict[str, Callable[[Path], Store]] = {
     "lancedb": lambda folder: LanceStore(folder / "store", candidates=8, exact_below=1000),
+    "weaviate": on_server,
 }
+ENGINES = ["lancedb", pytest.param("weaviate", marks=pytest.mark.service)]
 X, Y, Z = np.eye(3, dtype=np.float32)
 
 
@@ -40,9 +51,16 @@ CHUNKS = [
 VECTORS = np.stack([X, Y, Z, (X + Y) / math.sqrt(2), (3 * Y + 4 * Z) / 5])
 
 
-@pytest.fixture(scope="module", params=STORES)
+def needed(request) -> None:
+    """Start the server that an engine needs."""
+    if request.param == "weaviate":
+        request.getfixturevalue("weaviate_server")
+
+
+@pytest.fixture(scope="module", params=ENGINES)
 def store(request, tmp_path_factory) -> Store:
     """A store that holds CHUNKS."""
+    needed(request)
     made = STORES[request.param](tmp_path_factory.mktemp(request.param))
     made.build(CHUNKS, VECTORS)
     return made
@@ -117,7 +135,13 @@ def test_hybrid_brings_both_together(store):
     assert [hit.score for hit in hits] == pytest.approx([0.5 / math.sqrt(2) + 0.5, 0.5], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", STORES)
+@pytest.fixture(params=ENGINES)
+def name(request) -> str:
+    """Each engine in turn, its server running."""
+    needed(request)
+    return request.param
+
+
 def test_equal_scores_come_in_order_of_id(name, tmp_path):
     """40 chunks of the same words and vector: the same five of them always, however the engine keeps them."""
     copies = [chunk("the same words", f"documents/{n}.md", n=n) for n in range(40)]
@@ -130,7 +154,6 @@ def test_equal_scores_come_in_order_of_id(name, tmp_path):
     assert [hit.chunk.id for hit in made.hybrid("words", X, 5, 0.5)] == first
 
 
-@pytest.mark.parametrize("name", STORES)
 def test_a_reopened_store_answers_the_same(name, tmp_path):
     """What was built by one process is served by another."""
     STORES[name](tmp_path).build(CHUNKS, VECTORS)
@@ -138,7 +161,6 @@ def test_a_reopened_store_answers_the_same(name, tmp_path):
     assert again.count() == 5 and numbers(again.sparse("退货", 1)) == [3] and numbers(again.dense(Z, 1)) == [2]
 
 
-@pytest.mark.parametrize("name", STORES)
 def test_an_empty_build_and_a_missing_store_are_errors(name, tmp_path):
     """Neither may look like a search without hits."""
     with pytest.raises(StoreError, match="no chunk to store"):

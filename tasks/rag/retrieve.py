@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tasks.files import read_json
-from tasks.params import Compute
+from tasks.params import Compute, Index
 from tasks.rag.chunks import MANIFEST
 from tasks.rag.embedder import Embedder, embedder_of
 from tasks.rag.stores import Filter, Hit, Store
@@ -28,11 +28,12 @@ class Retriever:
         self.store, self.embedder, self.alpha = store, embedder, alpha
 
     @classmethod
-    def open(
-        cls, index: Path, embedded: Path, starter: Path, compute: Compute, folder: Path | None = None
-    ) -> Retriever:
-        """Open what an index manifest names, making the store again where it is missing. StoreError, ModelError."""
-        store = open_index(index, embedded, folder)
+    def open(cls, index: Path, embedded: Path, starter: Path, compute: Compute, where: Index) -> Retriever:
+        """Open what an index manifest names, making the store again where it is missing. StoreError, ModelError.
+
+        `where`: the present params' section, which says where builds are kept.
+        """
+        store = open_index(index, embedded, where)
         alpha = read_json(index / MANIFEST)["settings"]["alpha"]
         return cls(store, embedder_of(read_json(embedded / MANIFEST), starter, compute), alpha)
 

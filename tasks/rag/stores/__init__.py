@@ -1,14 +1,17 @@
-"""Search stores: one Protocol, one conformance test (tests/test_stores.py) that every store must pass.
+"""Search stores: two Protocols, and one conformance test of each that every engine must pass (tests/test_stores.py,
+tests/test_builds.py).
 
-A store is built once from chunks and vectors and then only read. Whatever a store cannot do itself is done here, the
-same way for all: hybrid search by `fuse`, and the order of equal scores, which engines leave to chance.
+A `Store` is built once from chunks and vectors and then only read. `Builds` is where an engine keeps its stores: each
+complete or absent, one of them live. Whatever an engine cannot do itself is done here, the same way for all: hybrid
+search by `fuse`, and the order of equal scores, which engines leave to chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tasks.errors import StoreError
 from tasks.rag.chunks import Chunk
@@ -47,6 +50,74 @@ class Store(Protocol):
 
     def hybrid(self, text: str, vector: np.ndarray, k: int, alpha: float, filter: Filter | None = None) -> list[Hit]:
         """Both, weighted: alpha 1 is dense alone, 0 sparse alone."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A complete build. Times are ISO 8601, UTC: when it was made, and when it last became live (None: never)."""
+
+    id: str
+    chunks: int
+    made: str
+    switched: str | None = None
+
+    @property
+    def age(self) -> tuple[str, str]:
+        """Orders builds: the later one was live, or made, later."""
+        return (self.switched or self.made, self.made)
+
+
+class Builds(Protocol):
+    """Where an engine keeps its builds, by the hash of what is in them. StoreError where the engine fails."""
+
+    def find(self, build: str, chunks: int) -> Store | None:
+        """The complete store of this build with just so many chunks; None where there is none, or a damaged one."""
+
+    def make(self, build: str, chunks: Sequence[Chunk], vectors: np.ndarray, check: Callable[[Store], Any] | None) -> Store:
+        """Build aside, count, `check` (which may raise), and only then let it be found. What was damaged goes."""
+
+    def all(self) -> list[Build]:
+        """Complete builds, the one that was live or made last first."""
+
+    def live(self) -> str | None:
+        """What the pointer names, whether that build is there or not; None before the first switch."""
+
+    def switch(self, build: str) -> str | None:
+        """Point at a complete build, in one atomic step; returns what was live before."""
+
+    def delete(self, build: str) -> None:
+        """Remove a build. StoreError for the live one."""
+
+    def tidy(self) -> None:
+        """Remove what killed processes were building."""
+
+    def problems(self) -> list[str]:
+        """What a person should know: a pointer to nothing, a name that is taken, half a build."""
+
+
+def revert(builds: Builds) -> tuple[str, str]:
+    """Switch back to the build that was live before; (now, before). StoreError when there is none."""
+    live = builds.live()
+    earlier = [build for build in builds.all() if build.switched and build.id != live]
+    if live is None or not earlier:
+        raise StoreError("index", "there is no earlier live build to go back to", "see them: nightshift builds")
+    builds.switch(earlier[0].id)
+    return earlier[0].id, live
+
+
+def prune(builds: Builds, keep: int, spare: Collection[str] = ()) -> list[str]:
+    """Delete all but the `keep` latest builds, never the live one nor those to `spare`; returns what went."""
+    builds.tidy()
+    kept = {builds.live(), *spare, *(build.id for build in builds.all()[:keep])}
+    gone = [build.id for build in builds.all() if build.id not in kept]
+    for build in gone:
+        builds.delete(build)
+    return gone
+
+
+def moment() -> str:
+    """Now, to the microsecond, as builds write it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def check_filter(filter: Filter | None) -> dict[str, str]:

@@ -1,131 +1,75 @@
-"""Builds of a store: one immutable folder each, named by what is in it, complete or absent.
+"""From an index manifest to a store that can be searched, whichever engine it names.
 
-LanceDB's files have random names and times in them, so they cannot be a DVC output. The build is kept beside the
-graph in `index.folder/<build id>`; the id is the hash of the embedded content and of the settings, so equal inputs
-find their build and a fresh clone makes it again from artifacts/embedded. A build is written aside, checked, marked
-and renamed.
+A build's id is a hash of the embedded content and of the store's settings. A build that is missing, half there or
+damaged is made again from artifacts/embedded, checked before it can be found.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import DataError, StoreError
-from tasks.files import canonical_json, read_json, write_json
+from tasks.errors import StoreError
+from tasks.files import canonical_json, read_json
 from tasks.params import Index
 from tasks.rag.chunks import MANIFEST, read_chunks, sha256_lines
-from tasks.rag.stores import Store
-from tasks.rag.stores.lancedb import LanceStore, settings
+from tasks.rag.stores import Builds, Store
+from tasks.rag.stores import lancedb as lance
+from tasks.rag.stores import weaviate as weav
+from tasks.rag.stores.collections import WeaviateBuilds
+from tasks.rag.stores.folders import FolderBuilds
 
-MARKER = "COMPLETE.json"
+WHERE = {"folder", "weaviate", "keep"}  # where builds are kept and for how long: no part of what an index is
+
+
+def settings(cfg: Index) -> dict[str, Any]:
+    """Everything that decides what a build holds; how it is searched, and where it is kept, is not part of it."""
+    return lance.settings(cfg.exact_below) if cfg.store == "lancedb" else weav.settings(cfg.exact_below)
 
 
 def build_id(content_sha256: str, cfg: Index) -> str:
-    """24 hex digits of the SHA-256 over embedded content and store settings; how it is searched is not part of it."""
-    return sha256_lines([content_sha256, canonical_json(settings(cfg.exact_below))])[:24]
+    """24 hex digits of the SHA-256 over embedded content and store settings."""
+    return sha256_lines([content_sha256, canonical_json(settings(cfg))])[:24]
 
 
-def make(folder: Path, cfg: Index) -> Store:
-    """The store class that `index.store` names, on a folder."""
-    return LanceStore(folder, cfg.candidates, cfg.exact_below)
+def builds_of(cfg: Index) -> Builds:
+    """The builds of the engine that `index.store` names."""
+    if cfg.store == "lancedb":
+        return FolderBuilds(Path(cfg.folder), lambda folder: lance.LanceStore(folder, cfg.candidates, cfg.exact_below))
+    return WeaviateBuilds(cfg.weaviate, cfg.candidates, cfg.exact_below)
 
 
-def complete(folder: Path, build: str, chunks: int) -> bool:
-    """Whether a build folder carries the marker of exactly this build."""
-    try:
-        return read_json(folder / MARKER) == {"build": build, "chunks": chunks}
-    except DataError:  # missing, or damaged
-        return False
-
-
-def open_build(
-    build: str, chunks: int, embedded: Path, folder: Path, cfg: Index, check: Callable[[Store], Any] | None = None
-) -> Store:
+def open_build(build: str, embedded: Path, cfg: Index, check: Callable[[Store], Any] | None = None) -> Store:
     """Open a build, making it from `embedded` where it is missing, half there or unreadable.
 
-    `check` may raise StoreError about a new build, which then never gets its name.
+    `check` may raise StoreError about a new build, which then is never found.
     """
-    final = folder / build
-    if complete(final, build, chunks):
-        store = make(final, cfg)
-        try:
-            if store.count() == chunks:
-                return store
-        except StoreError:
-            pass
-        shutil.rmtree(final)  # marked complete and damaged since
-    _build(build, chunks, embedded, final, cfg, check)
-    return make(final, cfg)
+    builds = builds_of(cfg)
+    found = builds.find(build, read_json(embedded / MANIFEST)["chunks"])
+    if found is not None:
+        return found
+    chunks, vectors, _ = read_chunks(embedded)
+    return builds.make(build, chunks, vectors, check)
 
 
-def open_index(index: Path, embedded: Path, folder: Path | None = None) -> Store:
+def open_index(index: Path, embedded: Path, where: Index) -> Store:
     """The store of an index manifest, ready to search; made again where it is missing (a fresh clone after `dvc pull`).
 
-    `folder` holds the builds; the manifest's own when it is None.
+    `where` says where builds are kept: the present params' section, while the manifest says what the index is.
     """
-    manifest = read_json(index / MANIFEST)
-    cfg = Index.model_validate(manifest["settings"])
-    content = read_json(embedded / MANIFEST)["content_sha256"]
-    if build_id(content, cfg) != manifest["build"]:
+    cfg = as_made(read_json(index / MANIFEST)["settings"], where)
+    wanted = read_json(index / MANIFEST)["build"]
+    if build_id(read_json(embedded / MANIFEST)["content_sha256"], cfg) != wanted:
         raise StoreError(
             str(index),
             f"was built from other chunks than {embedded} holds",
             "check out both from one commit: dvc checkout, or dvc repro index",
         )
-    return open_build(manifest["build"], manifest["chunks"], embedded, folder or Path(cfg.folder), cfg)
+    return open_build(wanted, embedded, cfg)
 
 
-def _build(
-    build: str, chunks: int, embedded: Path, final: Path, cfg: Index, check: Callable[[Store], Any] | None
-) -> None:
-    """Write aside, check, mark, rename. Another process that makes the same build at the same time does no harm."""
-    rows, vectors, _ = read_chunks(embedded)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    _clear_leftovers(final.parent)
-    part = final.with_name(f".{final.name}.part-{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir()
-        store = make(part, cfg)
-        store.build(rows, vectors)
-        if len(rows) != chunks or store.count() != chunks:
-            raise StoreError(
-                str(final), f"holds {store.count()} chunks and should hold {chunks}", "dvc repro embed index"
-            )
-        if check:
-            check(store)
-        write_json(part / MARKER, {"build": build, "chunks": chunks})
-        _put(part, final, build, chunks)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _put(part: Path, final: Path, build: str, chunks: int) -> None:
-    """Rename the new build into place; one that another process has finished meanwhile stays, half a one goes."""
-    for file in sorted(part.rglob("*")):
-        if file.is_file():
-            with open(file, "rb") as handle:
-                os.fsync(handle.fileno())
-    if final.exists() and not complete(final, build, chunks):
-        shutil.rmtree(final)
-    try:
-        os.rename(part, final)
-    except OSError:
-        if not complete(final, build, chunks):
-            raise
-
-
-def _clear_leftovers(parent: Path) -> None:
-    """Remove what killed processes were building."""
-    for leftover in parent.glob(".*.part-*"):
-        pid = leftover.name.rpartition("-")[2]
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
-            shutil.rmtree(leftover, ignore_errors=True)
-        except (ValueError, PermissionError):
-            pass
+def as_made(settings_: dict[str, Any], where: Index) -> Index:
+    """The section as it was when an index was made, with the places of `where`."""
+    places = where.model_dump(mode="json", include=WHERE)
+    return Index.model_validate({**{k: v for k, v in settings_.items() if k not in WHERE}, **places})

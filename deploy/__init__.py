@@ -1,0 +1,1 @@
+"""What runs beside Nightshift: servers, deployments, containers."""
