@@ -125,12 +125,12 @@ def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:
 def _settled(night: steps.Night) -> frozenset[str]:
     """What does not count as a change.
 
-    A promotion rewrites champion.json. While the candidate is that release itself, or another that was out before,
-    comparing it once more would be a night for nothing.
+    A promotion rewrites champion.json and champion-search.json. While the candidate is that release itself, or another
+    that was out before, comparing it once more would be a night for nothing.
     """
     found = promote.candidate(night.root)
     known = found and promote.released_as(night.root, found[1])
-    return frozenset({str(promote.CHAMPION)}) if known else frozenset()
+    return frozenset(str(follower.path) for follower in promote.FOLLOWERS) if known else frozenset()
 
 
 def _approved(night: steps.Night, options: Options) -> bool:

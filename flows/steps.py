@@ -52,14 +52,14 @@ class Night:
 
 @task(name="prepare")
 def make_ready(night: Night) -> dvc.Graph:
-    """data/ is there, champion.json follows the live release; returns the graph and what has changed in it."""
+    """data/ is there, the champion files follow the live release; returns the graph and what has changed in it."""
     log = get_run_logger()
     line = bootstrap(night.root)
     log.info(line)
     if "filled" in line or "restored" in line:
         night.screen.line(line)
     if promote.settle(night.root):
-        log.warning("champion.json now follows releases/LIVE; an earlier promotion had been interrupted")
+        log.warning("the champion files now follow releases/LIVE; an earlier promotion had been interrupted")
     return dvc.read(night.root, night.params.nightly.lock_minutes * 60)
 
 
@@ -158,7 +158,7 @@ def promote_release(night: Night, approved: bool) -> str:
 
 @task
 def commit_release(night: Night) -> str | None:
-    """Commit releases/ and champion.json as they are now."""
+    """Commit releases/ and the champion files as they are now."""
     if not git.is_repository(night.root):
         return None
     return git.commit(night.root, promote.COMMITTED, f"Release {promote.live(night.root)}")

@@ -30,7 +30,7 @@ from tasks import environment
 from tasks.errors import NightshiftError, ParamsError
 
 STAGES = ("validate", "prepare", "base", "sft", "candidates", "reward", "align", "merge", "evaluate", "quantize",
-          "embed", "index", "answers", "gate", "release", "report")
+          "embed", "index", "retrieve", "answers", "gate", "release", "report")
 FAILED = Path(".nightshift/failed")  # what refused stages had written
 
 

@@ -1,31 +1,28 @@
-"""The whole chain on the team's own documents: retrieve, ask the model that would be released, judge its answers.
+"""Answers on the team's own documents: ask the model that would be released with the passages that search has found
+(stage retrieve), and judge what it says.
 
 Each question has one document that answers it, or none. Right means the value is stated and no wrong one is; a
-citation is good when every note it names comes from that document; abstaining is right exactly where no document
-answers.
+citation is good when the note it names comes from that document; abstaining is right exactly where no document
+answers; an answer is grounded when all it claims stands in its passages (tasks/rag/groundedness.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from pydantic import Field
 
 from tasks import behaviours
-from tasks.errors import DataError
-from tasks.files import read_jsonl, write_jsonl
-from tasks.params import Answers, Compute, Index, Seed
+from tasks.files import write_jsonl
+from tasks.params import Answers, Compute, Seed
 from tasks.progress import log
+from tasks.rag import questions
 from tasks.rag.answer import Answer, ask, load_model
-from tasks.rag.retrieve import MODES, Retriever, ndcg, recall, reciprocal_rank, sources
-from tasks.rag.stores import Hit
+from tasks.rag.groundedness import grounded
 from tasks.reports import Report, Share
-from tasks.stats import share
-
-FIELDS = {"id", "question", "answer", "distractors", "source", "language"}
+from tasks.stats import Mean, ratio, share
 
 
 class Abstention(Report):
@@ -45,104 +42,72 @@ class AnswersReport(Report):
     questions: int = Field(description="questions asked")
     top_k: int = Field(description="answers.top_k")
     right: dict[str, Share] = Field(description="answerable questions answered right: all, and by language")
+    right_when_found: dict[str, Share] = Field(
+        description="of those whose passages shown hold the value, the ones answered right: the model's own part"
+    )
+    groundedness: dict[str, Share] = Field(
+        description="answers, abstentions left out, all of whose figures and answers.grounded_share of whose other content "
+        "words stand in the passages shown or the question"
+    )
     cites_source: dict[str, Share] = Field(
         description="answerable questions whose answer names notes, all of them from the document that answers"
     )
-    grounded: dict[str, Share] = Field(description="answerable questions of whose passages one holds the value")
-    right_when_grounded: dict[str, Share] = Field(description="of those, the ones answered right: the model's own part")
+    citation_precision: dict[str, Mean] = Field(
+        description="of all notes that answers name, those from the document that answers (n: answers that name any); a note "
+        "that was not there, or where no document answers, is a wrong one"
+    )
+    citation_recall: dict[str, Share] = Field(
+        description="answerable questions whose answer names at least one note from the document that answers"
+    )
     abstains: Abstention = Field(description="abstaining, over all questions")
     invented_citations: Share | None = Field(
         description="answers that name a note that was not there; null without questions"
     )
     ended: Share | None = Field(description="answers that the model ended itself; null without questions")
-    retrieval: dict[str, dict[str, float]] = Field(
-        description="dense, sparse, hybrid → recall@k, mrr and ndcg over documents, answerable questions"
-    )
 
 
 def answers(
-    cfg: Answers,
-    where: Index,
-    compute: Compute,
-    seed: Seed,
-    index: Path,
-    embedded: Path,
-    starter: Path,
-    int4: Path,
-    evaluation: Path,
-    out: Path,
+    cfg: Answers, compute: Compute, seed: Seed, passages: Path, int4: Path, evaluation: Path, out: Path
 ) -> AnswersReport:
-    """Ask all questions of `evaluation` and write answers.jsonl. `int4` may be any model folder, dense ones too.
+    """Ask all questions of `evaluation` and write answers.jsonl.
 
-    Without questions the file is empty and every figure null or missing.
+    `passages`: passages.jsonl of stage retrieve; `int4` may be any model folder, dense ones too. Without questions the
+    file is empty and every figure null or missing.
     """
     from tasks.training.models import set_up
 
-    cases = read_cases(evaluation)
+    cases = questions.read_cases(evaluation)
+    retrieved = questions.read_passages(passages, cases)
     if not cases:
-        log(f"{evaluation} has no questions: nothing is asked of the index")
+        log(f"{evaluation} has no questions: nothing is asked")
         write_jsonl(out / "answers.jsonl", [])
-        return summarize([], cfg.top_k, {})
+        return summarize([], cfg.top_k, seed.value)
     set_up(compute, seed.value)
-    retriever = Retriever.open(index, embedded, starter, compute, where)
-    known = {case["source"] for case in cases} - {None}
-    log(f"{len(cases)} questions on {len(known)} documents")
-    questions = [case["question"] for case in cases]
-    retrieval = {mode: ranked(retriever, cases, mode, cfg.depth) for mode in MODES}
-    retrieved = retriever.search(questions, cfg.top_k)
     model, tokenizer = load_model(int4, compute)
     given = ask(
         model,
         tokenizer,
-        questions,
+        [case["question"] for case in cases],
         retrieved,
         headings=cfg.headings,
         max_new_tokens=cfg.max_new_tokens,
         batch_size=cfg.batch_size,
     )
-    rows = [judge(case, answer) for case, answer in zip(cases, given, strict=True)]
+    rows = [judge(cfg, case, answer) for case, answer in zip(cases, given, strict=True)]
     write_jsonl(out / "answers.jsonl", ({k: v for k, v in row.items() if not k.startswith("_")} for row in rows))
-    report = summarize(rows, cfg.top_k, retrieval)
+    report = summarize(rows, cfg.top_k, seed.value)
     log(
-        f"right {report.right['all'].share:.1%}, cites its source {report.cites_source['all'].share:.1%}, "
-        f"value among the passages {report.grounded['all'].share:.1%}"
+        f"{len(cases)} questions; right {report.right['all'].share:.1%}, cites its source "
+        f"{report.cites_source['all'].share:.1%}"
     )
     return report
 
 
-def read_cases(path: Path) -> list[dict[str, Any]]:
-    """Rows of documents.jsonl, maybe none; DataError for a row without its fields and for questions of which none is
-    answerable."""
-    cases = read_jsonl(path)
-    for number, case in enumerate(cases, 1):
-        if missing := sorted(FIELDS - set(case)):
-            raise DataError(f"{path}:{number}", f"lacks {', '.join(missing)}", "add the field, or drop the row")
-        if (case["answer"] is None) != (case["source"] is None):
-            raise DataError(
-                f"{path}:{number}",
-                "has an answer without its document, or a document without an answer",
-                "give both, or null for both",
-            )
-    if cases and not any(case["answer"] is not None for case in cases):
-        raise DataError(str(path), "has no answerable question", "add questions with their answers")
-    return cases
-
-
-def ranked(retriever: Retriever, cases: Sequence[Mapping[str, Any]], mode: str, depth: int) -> dict[str, float]:
-    """Means over the answerable questions. Three times as many chunks are searched, as documents have several."""
-    asked = [case for case in cases if case["source"] is not None]
-    found = retriever.search([case["question"] for case in asked], 3 * depth, mode)
-    lists = [(sources(hits)[:depth], [case["source"]]) for hits, case in zip(found, asked, strict=True)]
-    steps = sorted({k for k in (1, 2, 3, 5) if k < depth} | {depth})
-    means = {f"recall@{k}": fmean(recall(ranking, gold, k) for ranking, gold in lists) for k in steps}
-    means[f"mrr@{depth}"] = fmean(reciprocal_rank(ranking, gold, depth) for ranking, gold in lists)
-    means[f"ndcg@{depth}"] = fmean(ndcg(ranking, gold, depth) for ranking, gold in lists)
-    return {name: round(value, 6) for name, value in means.items()}
-
-
-def judge(case: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
+def judge(cfg: Answers, case: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
     """A row of answers.jsonl; keys with an underscore are for the report only."""
-    answerable = case["answer"] is not None
+    answerable, abstains = case["answer"] is not None, behaviours.abstains(answer.text)
+    notes = [hit.chunk.note(cfg.headings) for hit in answer.shown]
+    good = sum(hit.chunk.source == case["source"] for hit in answer.cited)
     return {
         "id": case["id"],
         "question": case["question"],
@@ -151,9 +116,13 @@ def judge(case: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
         "answer": answer.text,
         "right": behaviours.right(answer.text, case) if answerable else None,
         "cites": cites_source(case, answer) if answerable else None,
-        "abstains": behaviours.abstains(answer.text),
+        "abstains": abstains,
+        "grounded": None if abstains else grounded(answer.text, case["question"], notes, cfg.grounded_share),
         "language": case["language"],
-        "_grounded": holds(case, answer.shown) if answerable else None,
+        "_found": questions.found(case, answer.shown) if answerable else None,
+        "_cited": len(answer.cited) + len(answer.invented),
+        "_good": good,
+        "_recalled": good > 0 if answerable else None,
         "_invented": bool(answer.invented),
         "_ended": answer.ended,
     }
@@ -164,28 +133,30 @@ def cites_source(case: Mapping[str, Any], answer: Answer) -> bool:
     return bool(answer.cited) and not answer.invented and all(h.chunk.source == case["source"] for h in answer.cited)
 
 
-def holds(case: Mapping[str, Any], shown: Sequence[Hit]) -> bool:
-    """Whether a passage of the right document states the value."""
-    right = (hit.chunk.passage for hit in shown if hit.chunk.source == case["source"])
-    return any(behaviours.found(passage, [case["answer"]]) for passage in right)
-
-
-def summarize(rows: Sequence[Mapping[str, Any]], top_k: int, retrieval: dict[str, dict[str, float]]) -> AnswersReport:
+def summarize(rows: Sequence[Mapping[str, Any]], top_k: int, seed: int) -> AnswersReport:
     """The figures of all judged rows."""
     unanswerable = [row for row in rows if row["right"] is None]
     abstained = [row for row in rows if row["abstains"]]
+    citing: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        for language in ("all", row["language"]) if row["_cited"] else ():
+            citing.setdefault(language, []).append(row)
     return AnswersReport(
         questions=len(rows),
         top_k=top_k,
         right=behaviours.by_language(rows, "right"),
+        right_when_found=behaviours.by_language([row for row in rows if row["_found"]], "right"),
+        groundedness=behaviours.by_language(rows, "grounded"),
         cites_source=behaviours.by_language(rows, "cites"),
-        grounded=behaviours.by_language(rows, "_grounded"),
-        right_when_grounded=behaviours.by_language([row for row in rows if row["_grounded"]], "right"),
+        citation_precision={
+            language: ratio([row["_good"] for row in group], [row["_cited"] for row in group], seed)
+            for language, group in sorted(citing.items())
+        },
+        citation_recall=behaviours.by_language(rows, "_recalled"),
         abstains=Abstention(
             precision=share([row["right"] is None for row in abstained]) if abstained else None,
             recall=share([row["abstains"] for row in unanswerable]) if unanswerable else None,
         ),
         invented_citations=share([row["_invented"] for row in rows]) if rows else None,
         ended=share([row["_ended"] for row in rows]) if rows else None,
-        retrieval=retrieval,
     )

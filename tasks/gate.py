@@ -3,6 +3,8 @@
 Floors and ceilings on what was measured, and against the live release a test of non-inferiority: the 95 % interval of
 the paired difference must lie above minus the margin, so a model that is merely unproven does not pass as equal. A
 refusal is a result, not an error: it is written with its reasons, and the night ends well.
+
+The rules on search (`on_search`) stand by themselves: a release that changes nothing but the documents needs no others.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from tasks import champion as champions
+from tasks.champion import SearchChampion
 from tasks.errors import DataError, GateError
 from tasks.files import read_json
 from tasks.params import Gate
@@ -38,25 +41,46 @@ class GateReport(Report):
 
     promote: bool = Field(description="whether every rule let the model through")
     champion: str | None = Field(description="id of the live release it was compared with; null before the first one")
+    champion_search: str | None = Field(description="the same of its search; a later one where only documents have changed since")
     reasons: list[Reason] = Field(description="every rule that is switched on, in the order of params.yaml")
 
 
-def gate(cfg: Gate, evaluation: Path, reward: Path, quantize: Path, answers: Path, champion: Path) -> GateReport:
-    """Judge the night by its metrics files (metrics/evaluate.json and so on) and champion.json.
+def gate(cfg: Gate, evaluation: Path, reward: Path, quantize: Path, retrieval: Path, answers: Path, champion: Path,
+         champion_search: Path) -> GateReport:
+    """Judge the night by its metrics files (metrics/evaluate.json and so on), champion.json and champion-search.json.
 
-    DataError when a file lacks a figure that a rule needs; GateError when the evaluation met another live release.
+    DataError when a file lacks a figure that a rule needs; GateError when a stage met another live release.
     """
-    metrics = {"evaluate": read_json(evaluation), "reward": read_json(reward), "quantize": read_json(quantize),
-               "answers": read_json(answers)}
-    files = {"evaluate": evaluation, "reward": reward, "quantize": quantize, "answers": answers}
-    live = champions.read(champion).release
-    met = (metrics["evaluate"].get("champion") or {}).get("release")
-    if met != live:
-        raise GateError(str(evaluation), f"was compared with release {met}, but {live} is live", "dvc repro evaluate")
-    reasons = [*floors(cfg, metrics, files), *against(cfg, metrics, live)]
+    files = {"evaluate": evaluation, "reward": reward, "quantize": quantize, "retrieve": retrieval, "answers": answers}
+    metrics = {name: read_json(file) for name, file in files.items()}
+    live, searched = champions.read(champion).release, champions.read(champion_search, SearchChampion).release
+    check_met("evaluate", metrics["evaluate"], live, evaluation)
+    reasons = [*floors(cfg, FLOORS, metrics, files), *on_search(cfg, metrics["retrieve"], searched, retrieval),
+               *against(cfg, metrics, live)]
     for reason in reasons:
         log(f"gate: {'passed' if reason.passed else 'REFUSED'}  {reason.why}")
-    return GateReport(promote=all(reason.passed for reason in reasons), champion=live, reasons=reasons)
+    return GateReport(promote=all(reason.passed for reason in reasons), champion=live, champion_search=searched,
+                      reasons=reasons)
+
+
+def on_search(cfg: Gate, retrieve: Metrics, live: str | None, file: Path) -> list[Reason]:
+    """The rules on search alone, by what stage retrieve measured and wrote to `file`.
+
+    `live`: the release in champion-search.json; GateError when retrieve met another one.
+    """
+    check_met("retrieve", retrieve, live, file)
+    reasons = list(floors(cfg, SEARCH_FLOORS, {"retrieve": retrieve}, {"retrieve": file}))
+    if live is not None and cfg.retrieval_loss is not None:
+        reasons.append(not_inferior("retrieval_loss", cfg.retrieval_loss, retrieve["champion"]["found"], live,
+                                    "values among the passages", cfg.champion_cases))
+    return reasons
+
+
+def check_met(stage: str, metrics: Metrics, live: str | None, file: Path) -> None:
+    """GateError unless the stage compared the night with the release that is live."""
+    met = (metrics.get("champion") or {}).get("release")
+    if met != live:
+        raise GateError(str(file), f"was compared with release {met}, but {live} is live", f"dvc repro {stage}")
 
 
 class Rule(NamedTuple):
@@ -68,7 +92,7 @@ class Rule(NamedTuple):
     what: str
 
 
-RULES = {
+FLOORS = {
     "correct": Rule("evaluate", "correct.aligned.all.share", +1, "of answerable cases answered right"),
     "correct_in_any_language": Rule("evaluate", "correct.aligned", +1, "answered right in the weakest language"),
     "preferred": Rule("evaluate", "preferred.aligned.all.share", +1, "of grounded cases answered as people prefer"),
@@ -84,13 +108,15 @@ RULES = {
     "reward_accuracy": Rule("reward", "correctness.accuracy.share", +1, "of correctness pairs ordered rightly"),
     "agreement": Rule("quantize", "int4.agreement.mean", +1, "of answer tokens the same after quantization"),
     "documents_right": Rule("answers", "right.all.share", +1, "of questions on the documents answered right by int4"),
-    "documents_found": Rule("answers", "grounded.all.share", +1, "of them had the value among the passages"),
+}
+SEARCH_FLOORS = {
+    "documents_found": Rule("retrieve", "found.all.share", +1, "of questions on the documents had the value among the passages"),
 }
 
 
-def floors(cfg: Gate, metrics: Mapping[str, Metrics], files: Mapping[str, Path]) -> Iterator[Reason]:
+def floors(cfg: Gate, rules: Mapping[str, Rule], metrics: Mapping[str, Metrics], files: Mapping[str, Path]) -> Iterator[Reason]:
     """The rules that look at this night alone."""
-    for name, rule in RULES.items():
+    for name, rule in rules.items():
         limit = getattr(cfg, name)
         if limit is None:
             continue
@@ -121,21 +147,22 @@ def against(cfg: Gate, metrics: Mapping[str, Metrics], live: str | None) -> Iter
     for rule, part, what in (("champion_correct_loss", "correct", "right answers"),
                              ("champion_preferred_loss", "preferred", "answers the way people prefer")):
         margin = getattr(cfg, rule)
-        if margin is None:
-            continue
-        difference = (met["gain"] or {}).get(part)
-        if difference is None or difference["n"] < cfg.champion_cases:
-            shared = difference["n"] if difference else 0
-            yield Reason(rule=rule, figure=None, limit=margin, passed=True,
-                         why=f"{rule}: only {shared} cases are shared with {live} (champion_cases asks for "
-                             f"{cfg.champion_cases}): the floors decide alone")
-            continue
-        points = [f"{100 * difference[key]:+.1f}" for key in ("difference", "low", "high")]
-        passed = difference["low"] >= -margin
-        yield Reason(
-            rule=rule, figure=difference["low"], limit=margin, passed=passed,
-            why=f"{rule}: {points[0]} points of {what} against {live} on {difference['n']} shared cases (95 % interval "
-                f"{points[1]} to {points[2]}); the interval must lie above {-100 * margin:+.1f}")
+        if margin is not None:
+            yield not_inferior(rule, margin, (met["gain"] or {}).get(part), live, what, cfg.champion_cases)
+
+
+def not_inferior(rule: str, margin: float, difference: Metrics | None, live: str, what: str, least: int) -> Reason:
+    """The lower end of the paired difference lies above minus the margin; with fewer than `least` shared cases it passes."""
+    if difference is None or difference["n"] < least:
+        shared = difference["n"] if difference else 0
+        return Reason(rule=rule, figure=None, limit=margin, passed=True,
+                      why=f"{rule}: only {shared} cases are shared with {live} (champion_cases asks for {least}): "
+                          "the floors decide alone")
+    points = [f"{100 * difference[key]:+.1f}" for key in ("difference", "low", "high")]
+    return Reason(
+        rule=rule, figure=difference["low"], limit=margin, passed=difference["low"] >= -margin,
+        why=f"{rule}: {points[0]} points of {what} against {live} on {difference['n']} shared cases (95 % interval "
+            f"{points[1]} to {points[2]}); the interval must lie above {-100 * margin:+.1f}")
 
 
 def look_up(metrics: Metrics, key: str, file: Path) -> Any:

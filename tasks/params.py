@@ -246,14 +246,27 @@ class Index(Section):
 
 
 class Answers(Section):
-    """Questions answered from the index by the model that would be released."""
+    """Questions looked up in the index, and answered from it by the model that would be released."""
 
     top_k: Count = Field(description="passages in the prompt")
     headings: Literal["path", "section", "none"] = Field(
         description="what stands above a passage in the prompt: title and headings, the innermost heading, or nothing")
     depth: Count = Field(description="ranked documents that recall, MRR and nDCG look at")
+    reranker: str | None = Field(
+        description="folder or hub id (owner/name) of a sentence-transformers CrossEncoder; null: hybrid order stays")
+    reranker_revision: str | None = Field(description="commit hash of a hub id")
+    rerank: Count = Field(description="first passages of hybrid search that the reranker puts in order")
     max_new_tokens: Count = Field(description="tokens after which an answer is cut")
     batch_size: Count = Field(description="questions of one forward pass")
+    grounded_share: Fraction = Field(
+        description="least share of a grounded answer's content words that stand in its passages or the question")
+
+    @model_validator(mode="after")
+    def _reranked(self) -> Answers:
+        """A passage in the prompt that the reranker has not seen would stand there by another order."""
+        if self.reranker is not None and self.rerank < self.top_k:
+            raise ValueError(f"rerank ({self.rerank}) must be top_k ({self.top_k}) or more")
+        return self
 
 
 class Gate(Section):
@@ -277,6 +290,9 @@ class Gate(Section):
     agreement: Fraction | None = Field(description="least share of answer tokens on which int4 agrees")
     documents_right: Fraction | None = Field(description="least share of questions on data/documents int4 answers right")
     documents_found: Fraction | None = Field(description="least share of them whose retrieved passages hold the value")
+    retrieval_loss: Fraction | None = Field(
+        description="values among the passages that search may lose against the live release: the interval must lie above "
+                    "minus this")
     champion_correct_loss: Fraction | None = Field(
         description="right answers that may be lost against the live release: the interval must lie above minus this")
     champion_preferred_loss: Fraction | None = Field(description="the same for answers the way people prefer")

@@ -1,9 +1,11 @@
 """Promotion: one pointer says what is live, and it is flipped only after every part has been verified.
 
-    releases/<id>.json           the manifest, git commit, date, the night's metrics: never changed but for `withdrawn`
     releases/answers/<id>.json   the release's own answers, which make it tomorrow's champion
+    releases/search/<id>.json    what its search found, for the same purpose
+    releases/<id>.json           the manifest, git commit, date, the night's metrics: never changed but for `withdrawn`
     releases/LIVE                the id of the live release
-    champion.json                follows LIVE (`settle`)
+    champion.json                follows LIVE (`settle`), a copy of its file in releases/answers/
+    champion-search.json         follows LIVE, a copy of its file in releases/search/
 
 An id is <date>-<first 8 hex digits of the manifest's hash>. Each file appears whole or not at all, and they are written
 in the order above (a rollback marks `withdrawn` before it moves LIVE), so after a kill at any line the old or the new
@@ -16,15 +18,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks import champion, git
 from tasks.errors import DataError, GateError
 from tasks.files import read_json, sha256_file, sha256_tree, write_atomic, write_json
 
 RELEASES = Path("releases")
-CHAMPION = Path("champion.json")
-COMMITTED = (str(RELEASES), str(CHAMPION))  # what a promotion or a rollback leaves to commit
+
+
+class Follower(NamedTuple):
+    """A file that follows LIVE, and the folder of releases/ that has one of its kind a release."""
+
+    path: Path
+    folder: str
+    kind: type[champion.Live]
+
+
+FOLLOWERS = (
+    Follower(Path("champion.json"), "answers", champion.Champion),
+    Follower(Path("champion-search.json"), "search", champion.SearchChampion),
+)
+COMMITTED = (str(RELEASES), *(str(follower.path) for follower in FOLLOWERS))  # what a promotion or a rollback leaves to commit
 
 
 @dataclass(frozen=True)
@@ -131,8 +146,9 @@ def promote(root: Path, now: datetime, again: bool = False) -> Promoted:
     same = known and known["manifest_sha256"] == manifest_hash
     release = known["release"] if same else f"{now.astimezone(UTC):%Y-%m-%d}-{manifest_hash[:8]}"
     at = {"commit": git.head(root), "uncommitted": git.dirty(root)[: git.MAX_DIRTY]}
-    answers = champion.champion_from(release, output_of(root, "evaluate"))
-    champion.write(root / RELEASES / "answers" / f"{release}.json", answers)
+    travelling = [(of, champion.champion_from(release, output_of(root, of.kind.stage), of.kind)) for of in FOLLOWERS]
+    for of, cases in travelling:
+        champion.write(root / RELEASES / of.folder / f"{release}.json", cases)
     write_json(
         root / RELEASES / f"{release}.json",
         {
@@ -187,19 +203,26 @@ def missing_parts(root: Path, release: Mapping[str, Any]) -> list[str]:
 
 
 def settle(root: Path) -> bool:
-    """Let champion.json follow LIVE; returns whether it had to be written (a promotion was killed between the two)."""
+    """Let champion.json and champion-search.json follow LIVE; returns whether one had to be written (a promotion was
+    killed before it had written both)."""
     release = live(root)
-    path = root / CHAMPION
-    if release is None:
-        wanted = champion.Champion(release=None)
-    elif path.is_file() and champion.read(path).release == release:
+    return any([_settle(root, release, of) for of in FOLLOWERS])  # a list: one that was written must not spare the other
+
+
+def _settle(root: Path, release: str | None, of: Follower) -> bool:
+    path = root / of.path
+    at_hand = champion.read(path, of.kind) if path.is_file() else None
+    if release is not None and at_hand is not None and at_hand.release == release:
         return False
+    kept = root / RELEASES / of.folder / f"{release}.json"
+    if release is None or (of.kind is champion.SearchChampion and not kept.is_file()):
+        wanted = of.kind(release=None)  # nothing released, or before search was compared
     else:
-        wanted = champion.read(root / RELEASES / "answers" / f"{release}.json")
-    if path.is_file() and champion.read(path) == wanted:
+        wanted = champion.read(kept, of.kind)
+    if at_hand == wanted:
         return False
     champion.write(path, wanted)
-    return True
+    return at_hand is not None or wanted.release is not None  # an empty one where there was none interrupted nothing
 
 
 def _moment(now: datetime) -> str:

@@ -36,6 +36,7 @@ STAGES = (
     "quantize",
     "embed",
     "index",
+    "retrieve",
     "answers",
     "gate",
     "release",
@@ -80,7 +81,7 @@ def report(
     passed, heading, why = verdict.verdict(metrics["gate"])
     sections = [
         verdict.rules(metrics["gate"]),
-        verdict.changes(metrics["evaluate"]),
+        verdict.changes(metrics["evaluate"], metrics["retrieve"]),
         behaviour.behaviours(metrics["evaluate"]),
         learning.training(
             metrics["sft"],
@@ -90,7 +91,7 @@ def report(
         ),
         learning.reward_model(metrics["reward"]),
         quantization.quantization(metrics["quantize"]),
-        documents.documents(metrics["answers"], metrics["embed"], metrics["index"]),
+        documents.documents(metrics["retrieve"], metrics["answers"], metrics["embed"], metrics["index"]),
         data.data(metrics["validate"], metrics["prepare"], metrics["candidates"]),
         chosen,
         data.lineage(Figures.read(release), metrics["release"], metrics["base"], metrics["merge"]),

@@ -1,7 +1,7 @@
-"""A night small enough for a test: real git, real DVC, real Prefect, and five stages that only copy text.
+"""A night small enough for a test: real git, real DVC, real Prefect, and six stages that only copy text.
 
-data.dvc ─► prepare ─┬─► sft ──────┬─► evaluate ─► release ─► (promotion)
-                     └─► embed ────┘
+data.dvc ─► prepare ─┬─► sft ────► evaluate ──┬─► release ─► (promotion)
+                     └─► embed ──► retrieve ──┘
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("prepare", "sft", "embed", "evaluate", "release")
+STAGES = ("prepare", "sft", "embed", "evaluate", "retrieve", "release")
 
 STAGE = '''
 """One stage of the test graph: copies its inputs; the environment says whether it dawdles or fails."""
@@ -37,6 +37,8 @@ digest = hashlib.sha256(text.encode()).hexdigest()
 if name == "evaluate":
     answers = {"context-1": {"set": "context", "case": "00", "answer": digest[:8]}}
     (out / "challenger.json").write_text(json.dumps(answers))
+if name == "retrieve":
+    (out / "challenger.json").write_text(json.dumps({"documents-1": {"case": "00", "rank": 1, "found": True}}))
 if name == "release":
     from tasks.files import sha256_tree, size, write_json
     good = "hold" not in text
@@ -57,7 +59,8 @@ def graph() -> dict:
         "sft": ["artifacts/prepare"],
         "embed": ["artifacts/prepare"],
         "evaluate": ["artifacts/sft", "champion.json"],
-        "release": ["data", "artifacts/sft", "artifacts/embed", "artifacts/evaluate"],
+        "retrieve": ["artifacts/embed", "champion-search.json"],
+        "release": ["data", "artifacts/sft", "artifacts/embed", "artifacts/evaluate", "artifacts/retrieve"],
     }
     return {
         "stages": {
@@ -82,7 +85,8 @@ def _template() -> Path:
     (root / "data/b.txt").write_text("资料\n")
     (root / "stage.py").write_text(STAGE)
     (root / "dvc.yaml").write_text(yaml.safe_dump(graph(), sort_keys=False))
-    (root / "champion.json").write_text('{\n "release": null\n}\n')
+    for name in ("champion.json", "champion-search.json"):
+        (root / name).write_text('{\n "release": null\n}\n')
     (root / ".gitignore").write_text("/artifacts/\n/.nightshift/\n/ran.log\n/.remote/\n/data/\n")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["release"]["figures"] = {"right %": "evaluate.right.share", "letters": "prepare.letters"}

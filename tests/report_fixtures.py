@@ -47,7 +47,8 @@ def write_release(folder: Path, paths: dict[str, Path]) -> None:
     write_atomic(folder / "data.dvc", f"outs:\n- md5: {HASH[:32]}.dir\n  size: 2100000\n  nfiles: 81\n  path: data\n")
     places = {"right %": "evaluate.correct.aligned.all.share"}
     cfg = Release(name="larkfield-assistant", license="apache-2.0", figures=places)
-    answering = Answers(top_k=2, headings="section", depth=10, max_new_tokens=40, batch_size=64)
+    answering = Answers(top_k=2, headings="section", depth=10, reranker=None, reranker_revision=None, rerank=20,
+                        max_new_tokens=40, batch_size=64, grounded_share=0.8)
     release.release(cfg, answering, Compute(threads=2, precision="fp32", device="cpu"), data=folder / "data", **parts,
                     figures=paths["figures"], gate=paths["figures"] / "gate.json", out=paths["release"].parent)
 
@@ -132,6 +133,7 @@ def write_documents(paths: dict[str, Path]) -> None:
             asked.append({**case, "answer": gold, "distractors": [], "source": gold and f"documents/stores/{n}.md"})
             given.append({**case, "retrieved": ["chunk-0", f"chunk-{n}"], "abstains": False,
                           "sources": ["documents/stores/0.md", f"documents/stores/{n}.md"],
-                          "answer": f"It opens at {n}:30. [2]", "right": gold and n != 2, "cites": gold and True})
+                          "answer": f"It opens at {n}:30. [2]", "right": gold and n != 2, "cites": gold and True,
+                          "grounded": n == 2})
     write_jsonl(paths["cases"] / "documents.jsonl", asked)
     write_jsonl(paths["answers"], given)

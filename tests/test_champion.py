@@ -51,3 +51,19 @@ def test_champion_from_a_night(tmp_path):
     before = path.read_bytes()
     champions.write(path, champions.read(path))
     assert path.read_bytes() == before
+
+
+def test_the_search_champion_is_written_the_same_way(tmp_path):
+    """Its own form, its own file in the remedy; a rank is from 1, or null; the models' file is not taken for it."""
+    found = champions.Found(case="0" * 16, rank=None, found=False)
+    champions.write_challenger(tmp_path, {"documents-1": found})
+    champion = champions.champion_from("r7", tmp_path, champions.SearchChampion)
+    assert champion == champions.SearchChampion(release="r7", questions={"documents-1": found})
+    path = tmp_path / "champion-search.json"
+    champions.write(path, champion)
+    assert champions.read(path, champions.SearchChampion) == champion
+    with pytest.raises(DataError, match=r"champion-search.json: .*git checkout champion-search.json"):
+        champions.read(path)
+    (tmp_path / "challenger.json").write_text('{"documents-1": {"case": "00", "rank": 0, "found": true}}')
+    with pytest.raises(DataError, match="dvc repro retrieve"):
+        champions.champion_from("r7", tmp_path, champions.SearchChampion)

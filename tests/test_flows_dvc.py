@@ -28,8 +28,8 @@ def done(tmp_path_factory) -> Path:
 def test_graph_is_dvcs_own(done):
     """Order, needs and status as DVC has them; an edit is named, and what follows it is not unchanged."""
     graph = dvc.read(done, 10)
-    assert graph.names == ["data.dvc", "prepare", "sft", "embed", "evaluate", "release"]
-    assert graph["release"].needs == ("data.dvc", "embed", "evaluate", "sft")
+    assert graph.names == ["data.dvc", "prepare", "sft", "embed", "evaluate", "retrieve", "release"]
+    assert graph["release"].needs == ("data.dvc", "embed", "evaluate", "retrieve", "sft")
     assert graph.unchanged() == set(graph.names)
     assert graph.with_ancestors(["evaluate"]) == ["data.dvc", "prepare", "sft", "evaluate"]
     with pytest.raises(ServiceError, match=r"no stage 'sfft'; take from: data\.dvc, prepare"):
@@ -39,7 +39,7 @@ def test_graph_is_dvcs_own(done):
     champion.write_text('{"release": "r1"}\n')
     graph = dvc.read(done, 10)
     assert graph["evaluate"].changed == ("champion.json",)
-    assert graph.unchanged() == {"data.dvc", "prepare", "sft", "embed"}
+    assert graph.unchanged() == {"data.dvc", "prepare", "sft", "embed", "retrieve"}
     assert graph.unchanged(frozenset({"champion.json"})) == set(graph.names)
     (done / "artifacts/embed/embed.txt").unlink()
     assert dvc.read(done, 10).unchanged(frozenset({"champion.json"})) == {"data.dvc", "prepare", "sft"}
@@ -80,12 +80,12 @@ def test_order_of_a_committed_lock_wins(tmp_path, done):
     path.write_text(dumps_yaml(data))
     minigraph.run(root, "git", "add", "dvc.lock")
     minigraph.run(root, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "lock")
-    for name in ("release", "sft", "evaluate"):
+    for name in ("release", "sft", "retrieve", "evaluate"):
         stages[name] = kept[name]
     path.write_text(dumps_yaml(data))
     dvc.order_lock(root, dvc.read(root, 10).names)
     after = list(parse_yaml_for_update(path.read_text(), str(path))["stages"])
-    assert after == ["embed", "prepare", "sft", "evaluate", "release"]
+    assert after == ["embed", "prepare", "sft", "evaluate", "retrieve", "release"]
 
 
 def test_a_busy_stage_waits_and_tries_again(done):

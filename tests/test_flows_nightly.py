@@ -85,7 +85,7 @@ def test_a_first_night_runs_everything(night):
     assert any(line == "sft: has begun" for line in night.logs)
     cost = read_json(night.root / ".nightshift/costs/sft.json")
     assert cost["cpu_seconds"] > 0 and cost["peak_memory_bytes"] > 10_000_000
-    assert night.summary[0] == "5 ran, 1 cached"
+    assert night.summary[0] == "6 ran, 1 cached"
 
 
 def test_it_promotes_commits_and_pushes(night):
@@ -119,7 +119,9 @@ def test_the_lock_is_the_one_plain_repro_writes(night, tmp_path):
 
 
 def test_a_second_night_with_nothing_changed_runs_commits_and_promotes_nothing(night):
-    """All cached without asking DVC again, although the promotion has rewritten champion.json."""
+    """All cached without asking DVC again, although the promotion has rewritten both champion files."""
+    for name in ("champion.json", "champion-search.json"):
+        assert read_json(night.root / name)["release"] == promote.live(night.root), name
     before = night.git("rev-parse", "HEAD"), (night.root / "dvc.lock").read_bytes()
     minigraph.ran(night.root)
     summary = night.run()
@@ -127,7 +129,7 @@ def test_a_second_night_with_nothing_changed_runs_commits_and_promotes_nothing(n
     assert set(night.states[name] for name in ("data.dvc", *minigraph.STAGES)) == {"Cached"}
     assert (night.git("rev-parse", "HEAD"), (night.root / "dvc.lock").read_bytes()) == before
     assert summary == [
-        "6 cached",
+        "7 cached",
         f"release: nothing new; {promote.live(night.root)} stays live",
         "remote: nothing new",
     ]
@@ -144,8 +146,9 @@ def test_a_failing_stage_fails_the_night_and_the_others_finish(night, monkeypatc
         NightFailedError, match=r"stage sft: data/a\.txt: is sour; take fresh milk; mend it and run again"
     ) as caught:
         night.run()
-    assert caught.value.summary[0] == "3 ran, 1 failed, 2 skipped"
-    assert [night.states[name] for name in ("embed", "sft", "evaluate", "release")] == [
+    assert caught.value.summary[0] == "4 ran, 1 failed, 2 skipped"
+    assert [night.states[name] for name in ("embed", "retrieve", "sft", "evaluate", "release")] == [
+        "Completed",
         "Completed",
         "Failed",
         "NotReady",

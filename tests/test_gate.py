@@ -4,13 +4,14 @@ import pytest
 
 from tasks.errors import DataError, GateError
 from tasks.files import write_json
-from tasks.gate import RULES, gate
+from tasks.gate import FLOORS, SEARCH_FLOORS, gate, on_search
 from tasks.params import Gate
 
+RULES = FLOORS | SEARCH_FLOORS
 CFG = Gate(correct=0.6, correct_in_any_language=0.5, preferred=0.6, abstains=0.6, over_abstains=0.3, degenerate=0.05,
            most_frequent=0.3, sft_gain=0.1, reference_gain=0.02, alignment_loss=0.05, kl=20.0, reward_accuracy=0.55,
            agreement=0.95,
-           documents_right=0.4, documents_found=0.7, champion_correct_loss=0.05, champion_preferred_loss=0.05,
+           documents_right=0.4, documents_found=0.7, retrieval_loss=0.05, champion_correct_loss=0.05, champion_preferred_loss=0.05,
            champion_cases=50)
 OFF = dict.fromkeys(name for name in Gate.model_fields if name != "champion_cases") | {"champion_cases": 50}
 
@@ -42,19 +43,21 @@ def night():
         },
         "reward": {"correctness": {"accuracy": share(0.8)}},
         "quantize": {"int4": {"agreement": {"mean": 0.99}}},
-        "answers": {"right": {"all": share(0.7)}, "grounded": {"all": share(0.9)}},
+        "retrieve": {"found": {"all": share(0.9)}, "champion": None},
+        "answers": {"right": {"all": share(0.7)}},
     }
 
 
-def judge(tmp_path, metrics, cfg=CFG, release=None):
-    """Write the files and run the stage on them."""
+def judge(tmp_path, metrics, cfg=CFG, release=None, searched=None):
+    """Write the files and run the stage on them; `release` is live, and `searched` is whose search is."""
     paths = []
-    for name in ("evaluate", "reward", "quantize", "answers"):
+    for name in ("evaluate", "reward", "quantize", "retrieve", "answers"):
         paths.append(tmp_path / f"{name}.json")
         write_json(paths[-1], metrics[name])
-    live = {"release": release} if release is None else {"release": release, "answers": {}}
-    write_json(tmp_path / "champion.json", live)
-    return gate(cfg, *paths, tmp_path / "champion.json")
+    for file, live, cases in (("champion", release, "answers"), ("champion-search", searched, "questions")):
+        paths.append(tmp_path / f"{file}.json")
+        write_json(paths[-1], {"release": live} if live is None else {"release": live, cases: {}})
+    return gate(cfg, *paths)
 
 
 def put(metrics, file, key, value):
@@ -70,7 +73,7 @@ def test_first_release_meets_the_floors_only(tmp_path):
     """A good night passes by 15 rules, and none of them is about a champion."""
     report = judge(tmp_path, night())
     assert report.promote
-    assert report.champion is None
+    assert report.champion is None and report.champion_search is None
     assert [reason.rule for reason in report.reasons] == list(RULES)
     assert all(reason.passed for reason in report.reasons)
 
@@ -117,12 +120,13 @@ def test_the_weakest_language_counts(tmp_path):
 
 def test_rules_cover_the_parameters():
     """Every limit in params.yaml is a rule, and every rule has a limit."""
-    assert set(Gate.model_fields) == set(RULES) | {"champion_correct_loss", "champion_preferred_loss", "champion_cases"}
+    assert set(Gate.model_fields) == set(RULES) | {
+        "retrieval_loss", "champion_correct_loss", "champion_preferred_loss", "champion_cases"}
 
 
 def test_null_switches_a_rule_off(tmp_path):
     """With every limit null nothing is judged, not even looked up."""
-    report = judge(tmp_path, {"evaluate": {}, "reward": {}, "quantize": {}, "answers": {}}, Gate(**OFF))
+    report = judge(tmp_path, dict.fromkeys(("evaluate", "reward", "quantize", "retrieve", "answers"), {}), Gate(**OFF))
     assert report.promote
     assert report.reasons == []
 
@@ -143,7 +147,7 @@ def test_data_without_evaluation_sets_is_refused_rule_by_rule(tmp_path):
     metrics["evaluate"] |= {"degenerate": {}, "sft_over_base": None, "aligned_over_sft": {"correct": None}, "kl": None,
                             "references": None}
     metrics["reward"]["correctness"] = None
-    metrics["answers"] = {"right": {}, "grounded": {}}
+    metrics["answers"], metrics["retrieve"] = {"right": {}}, {"found": {}, "champion": None}
     report = judge(tmp_path, metrics)
     assert [reason.rule for reason in report.reasons if reason.passed] == ["agreement"]
     assert {reason.why.partition(": ")[2] for reason in report.reasons if not reason.passed} == {"no case to measure it on"}
@@ -197,3 +201,47 @@ def test_another_champion_than_the_evaluations(tmp_path):
     """An evaluation that met an older release does not judge tonight's model against the live one."""
     with pytest.raises(GateError, match=r"was compared with release r1, but r2 is live; dvc repro evaluate"):
         judge(tmp_path, champion_night(difference(0, 0), difference(0, 0)), release="r2")
+
+
+def search(found, release="r1"):
+    """metrics/retrieve.json of a night whose search met a release."""
+    return {"found": {"all": share(0.9)}, "champion": {"release": release, "found": found}}
+
+
+def test_search_may_not_lose_what_the_live_release_found(tmp_path):
+    """−1 point, at worst −4: passes; at worst −6: held back by this rule alone, in words."""
+    for low, passes in ((-0.04, True), (-0.06, False)):
+        metrics = night() | {"retrieve": search(difference(-0.01, low))}
+        report = judge(tmp_path, metrics, searched="r1")
+        assert report.promote is passes
+        reason = report.reasons[-1]
+        assert (reason.rule, reason.passed, reason.figure) == ("retrieval_loss", passes, low)
+    assert reason.why == (
+        "retrieval_loss: -1.0 points of values among the passages against r1 on 200 shared cases "
+        "(95 % interval -6.0 to -1.0); the interval must lie above -5.0")
+
+
+def test_model_and_search_each_meet_their_own_release(tmp_path):
+    """Documents released since: search is compared with r2, the model with r1; either one stale is an error."""
+    metrics = champion_night(difference(0.0, -0.01), difference(0.0, -0.01)) | {"retrieve": search(difference(0, 0), "r2")}
+    report = judge(tmp_path, metrics, release="r1", searched="r2")
+    assert (report.promote, report.champion, report.champion_search) == (True, "r1", "r2")
+    assert [reason.rule for reason in report.reasons[-3:]] == [
+        "retrieval_loss", "champion_correct_loss", "champion_preferred_loss"]
+    with pytest.raises(GateError, match=r"retrieve.json: was compared with release r2, but r3 is live; dvc repro retrieve"):
+        judge(tmp_path, metrics, release="r1", searched="r3")
+    with pytest.raises(GateError, match=r"evaluate.json: was compared with release r1, but r2 is live; dvc repro evaluate"):
+        judge(tmp_path, metrics, release="r2", searched="r2")
+
+
+def test_the_rules_on_search_stand_alone(tmp_path):
+    """What a release of documents asks: the floor and the comparison, from one file; too few shared questions say so."""
+    file = tmp_path / "retrieve.json"
+    assert [reason.rule for reason in on_search(CFG, {"found": {"all": share(0.9)}, "champion": None}, None, file)] == [
+        "documents_found"]
+    floor, loss = on_search(CFG, search(difference(-0.5, -0.9, n=49)), "r1", file)
+    assert floor.passed and loss.passed and "only 49 cases are shared with r1" in loss.why
+    assert not on_search(CFG, search(difference(-0.5, -0.9)), "r1", file)[1].passed
+    assert on_search(Gate(**OFF), search(None), "r1", file) == []
+    with pytest.raises(GateError, match=r"was compared with release r1, but None is live"):
+        on_search(CFG, search(None), None, file)

@@ -17,6 +17,7 @@ from tasks.errors import GateError
 from tasks.files import read_json, sha256_tree, size, write_json
 
 ROOT = Path(__file__).parent.parent
+STAGES = (("evaluate", "evaluation"), ("retrieve", "retrieval"), ("release", "release"))
 NIGHT = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
 
@@ -26,6 +27,8 @@ def night(root: Path, model: str, good: bool = True) -> Path:
     (root / "artifacts/int4/model.safetensors").write_text(model)
     answers = {"context-1": {"set": "context", "case": "00", "answer": f"It opens at {model}."}}
     write_json(root / "artifacts/evaluation/challenger.json", answers)
+    found = {"documents-1": {"case": "00", "rank": len(model), "found": True}}
+    write_json(root / "artifacts/retrieval/challenger.json", found)
     write_json(root / "metrics/evaluate.json", {"right": 0.5})
     part = root / "artifacts/int4"
     write_json(
@@ -38,20 +41,26 @@ def night(root: Path, model: str, good: bool = True) -> Path:
             "gate": {"promote": good, "reasons": [{"passed": good, "why": f"correct: {model}"}]},
         },
     )
-    stages = {name: {"outs": [f"artifacts/{folder}"]} for name, folder in (("evaluate", "evaluation"), ("release", "release"))}
+    stages = {name: {"outs": [f"artifacts/{folder}"]} for name, folder in STAGES}
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     (root / "dvc.lock").write_text("stages: {quantize: {outs: [{path: artifacts/int4, md5: 00.dir}]}}\n")
     (root / "params.yaml").write_text("{}\n")
     if not (root / "champion.json").exists():
         champion.write(root / "champion.json", champion.Champion(release=None))
+        champion.write(root / "champion-search.json", champion.SearchChampion(release=None))
     return root
+
+
+def searched(root: Path) -> champion.SearchChampion:
+    """champion-search.json."""
+    return champion.read(root / "champion-search.json", champion.SearchChampion)
 
 
 def snapshot(root: Path) -> dict[str, bytes]:
     """Every promotion file's bytes."""
     return {
         str(p.relative_to(root)): p.read_bytes()
-        for p in sorted([*root.glob("releases/**/*"), root / "champion.json"])
+        for p in sorted([*root.glob("releases/**/*"), *root.glob("champion*.json")])
         if p.is_file()
     }
 
@@ -69,6 +78,8 @@ def test_a_release_records_everything_and_twice_is_once(tmp_path):
     assert (record["published"], record["previous"], record["withdrawn"]) == ("2026-11-24T03:00:00.000Z", None, None)
     assert promote.live(root) == done.release == champion.read(root / "champion.json").release
     assert champion.read(root / "champion.json").answers["context-1"].answer == "It opens at 11:00."
+    assert searched(root).release == done.release and searched(root).questions["documents-1"].rank == 5
+    assert {*promote.COMMITTED} == {"releases", "champion.json", "champion-search.json"}
     before = snapshot(root)
     again = promote.promote(root, datetime(2026, 11, 25, tzinfo=UTC))
     assert not again.flipped and again.release == done.release
@@ -110,8 +121,10 @@ def test_rollback_flips_back_and_no_night_brings_it_again(tmp_path):
     first = promote.promote(root, NIGHT).release
     with pytest.raises(GateError, match="is the first release"):
         promote.rollback(root, NIGHT)
-    second = promote.promote(night(root, "2"), NIGHT).release
+    second = promote.promote(night(root, "22"), NIGHT).release
+    assert searched(root).questions["documents-1"].rank == 2
     back = promote.rollback(root, NIGHT)
+    assert (searched(root).release, searched(root).questions["documents-1"].rank) == (first, 1)
     assert (back.release, back.before, promote.live(root)) == (first, second, first)
     assert champion.read(root / "champion.json").answers["context-1"].answer == "It opens at 1."
     with pytest.raises(GateError, match="was rolled back on 2026-11-24T03:00"):
@@ -119,6 +132,33 @@ def test_rollback_flips_back_and_no_night_brings_it_again(tmp_path):
     assert promote.promote(root, NIGHT, again=True).release == second == promote.live(root)
     assert promote.record(root, second)["withdrawn"] is None
     assert promote.rollback(root, NIGHT, to=first[-8:]).release == first
+
+
+def test_both_files_follow_live_and_each_alone(tmp_path):
+    """One of them lost, or left behind by a kill: settle mends just that one, says so, and a second time does nothing."""
+    root = night(tmp_path, "1")
+    promote.promote(root, NIGHT)
+    before = snapshot(root)
+    for name, kind in (("champion.json", champion.Champion), ("champion-search.json", champion.SearchChampion)):
+        champion.write(root / name, kind(release=None))
+        assert promote.settle(root) and not promote.settle(root)
+        (root / name).unlink()
+        assert promote.settle(root) and not promote.settle(root)
+        assert snapshot(root) == before
+
+
+def test_a_release_of_before_search_was_compared(tmp_path):
+    """It has no file in releases/search: champion-search.json is made empty, which is no sign of an interrupted rollback."""
+    root = night(tmp_path, "1")
+    first = promote.promote(root, NIGHT).release
+    (root / f"releases/search/{first}.json").unlink()
+    (root / "champion-search.json").unlink()
+    assert not promote.settle(root) and searched(root).release is None
+    second = promote.promote(night(root, "2"), NIGHT).release
+    assert searched(root).release == second
+    (root / "champion-search.json").unlink()
+    assert promote.settle(root) and searched(root).release == second
+    assert promote.rollback(root, NIGHT).release == first and searched(root).release is None
 
 
 def test_names_of_releases(tmp_path):
@@ -179,5 +219,5 @@ def test_kill_at_any_file_leaves_old_or_new_and_again_completes_it(tmp_path, act
         assert done.returncode == -9, done.stderr
     else:
         pytest.fail("never came through")
-    assert n >= 2
+    assert n >= 3
     assert {k: v for k, v in snapshot(root).items() if "part-" not in k} == snapshot(whole)

@@ -20,6 +20,7 @@ from tests.report_metrics import LIVE, metrics
 
 VOID = {"meta", "line", "circle", "polyline", "rect", "br", "link", "img", "input"}
 CFG = Page(samples=1, characters=600)
+ANSWERS = ("right", "right_when_found", "groundedness", "cites_source", "citation_precision", "citation_recall")  # by language
 
 
 class Tree(HTMLParser):
@@ -192,6 +193,52 @@ def test_a_release_that_shares_no_case_is_no_comparison(night, tmp_path):
     assert "SFT against base" in tree.said("figcaption")
 
 
+def test_search_is_shown_by_mode_and_language(night, tmp_path):
+    """Nine rows of dense, sparse, hybrid × all, English, Chinese; citations and groundedness with their intervals."""
+    html = page(night, tmp_path / "out")
+    table = html.split("<caption>Retrieval over documents")[1].split("</table>")[0]
+    assert re.findall(r"<th[^>]*>([^<]+)", table) == [
+        "search", "language", "recall@1", "recall@2", "recall@5", "recall@10", "MRR@10", "nDCG@10",
+        *["dense", "sparse", "hybrid"] * 3]
+    made = metrics()["retrieve"].modes
+    rows = [re.findall(r"<td[^>]*>([^<]+)", row) for row in table.split("<tr>")[2:]]
+    assert rows[5] == ["English", *(f"{made['hybrid']['en'][key]:.3f}" for key in (
+        "recall@1", "recall@2", "recall@5", "recall@10", "mrr@10", "ndcg@10"))]
+    assert [row[0] for row in rows] == ["all"] * 3 + ["English"] * 3 + ["Chinese"] * 3
+    said = Tree(html).said("td")
+    assert "67.0 – 77.0" in said and "90.8" in said  # citation precision, 0.72 ± 0.05; 177 of 195 grounded
+
+
+def test_a_reranker_is_a_fourth_way_to_search(night, tmp_path):
+    """A row more a language, a curve more, and the passages are said to be its."""
+    def add(values):
+        values["modes"]["reranked"] = values["modes"]["hybrid"]
+    html = page(changed(night, tmp_path, retrieve=add), tmp_path / "out")
+    assert html.count("reranked</th>") == 3 and "that reranked search puts first" in html
+    assert 'class="curve four"' in html
+
+
+def test_search_meets_the_live_release(night, tmp_path):
+    """Its differences stand with the model's; without shared questions a sentence says so, and nothing else is shown."""
+    tree = Tree(page(night, tmp_path / "out"))
+    assert f"Search against {LIVE}" in tree.said("figcaption") and "value found" in tree.said("td")
+    assert any(f"that of {LIVE} on 188 questions" in text for text in tree.said("p"))
+
+    def forget(values):
+        values["champion"] |= {"questions": 0, "found": None, "reciprocal_rank": None}
+    tree = Tree(page(changed(night, tmp_path, retrieve=forget), tmp_path / "again"))
+    assert any("No question on the documents is left" in text for text in tree.said("p"))
+    assert f"Search against {LIVE}" not in tree.said("figcaption")
+
+
+def test_documents_may_be_newer_than_the_model(night, tmp_path):
+    """The live release is the one that search met: the documents have changed since the model did."""
+    def newer(values):
+        values["champion_search"] = "2026-11-23-00000000"
+    tree = Tree(page(changed(night, tmp_path, gate=newer), tmp_path / "out"))
+    assert any("Release 2026-11-23-00000000 is live." in text for text in tree.said("p"))
+
+
 def test_a_set_without_cases_and_a_language_without_rows_leave_no_hole(night, tmp_path):
     """A user's own data may hold no trained facts and no Chinese."""
     def english_context_only(values):
@@ -202,16 +249,22 @@ def test_a_set_without_cases_and_a_language_without_rows_leave_no_hole(night, tm
                 del table["zh"]
 
     def english(values):
-        for key in ("right", "cites_source", "grounded", "right_when_grounded"):
+        for key in ANSWERS:
             del values[key]["zh"]
         values["abstains"] = {"precision": None, "recall": None}
+
+    def english_search(values):
+        del values["found"]["zh"]
+        for languages in values["modes"].values():
+            del languages["zh"]
 
     def unknown(values):
         values["agreement"] = None
         values["dropped"] = {}
         del values["languages"]["prompts"]
 
-    paths = changed(night, tmp_path, evaluate=english_context_only, answers=english, prepare=unknown)
+    paths = changed(night, tmp_path, evaluate=english_context_only, answers=english, retrieve=english_search,
+                    prepare=unknown)
     tree = Tree(page(paths, tmp_path / "out"))
     assert not any(text.startswith("Facts:") for text in tree.said("h3"))
     assert any("agreement is unknown" in text for text in tree.said("p"))
@@ -244,15 +297,18 @@ def test_a_night_on_instructions_and_documents_alone(night, tmp_path):
         values |= {"method": "none", "pairs": 0, "steps": 0, "trained_parameters": 0, "answers": 0}
 
     def answers(values):
-        values |= {"questions": 0, "retrieval": {}, "invented_citations": None, "ended": None}
-        values |= {key: {} for key in ("right", "cites_source", "grounded", "right_when_grounded")}
+        values |= {"questions": 0, "invented_citations": None, "ended": None, **{key: {} for key in ANSWERS}}
         values["abstains"] = {"precision": None, "recall": None}
+
+    def retrieve(values):
+        values |= {"questions": 0, "unanswerable": 0, "modes": {}, "found": {}, "champion": None}
 
     def prepare(values):
         values |= {"prompts_from": "instructions", "evaluation": {}, "pairs": {"train": 0, "eval": 0}, "agreement": None}
         values["read"] |= {"preferences": 0, "prompts": 0}
 
-    paths = changed(night, tmp_path, evaluate=evaluate, reward=reward, align=align, answers=answers, prepare=prepare,
+    paths = changed(night, tmp_path, evaluate=evaluate, reward=reward, align=align, answers=answers, retrieve=retrieve,
+                    prepare=prepare,
                     validate=lambda values: values.update(absent=["preferences", "prompts", "evaluation"]))
     for name in ("reward_curve", "align_curve", "evaluation", "answers"):
         paths[name] = tmp_path / f"{name}.jsonl"
@@ -281,7 +337,7 @@ def test_another_method_of_alignment_shows_its_loss(night, tmp_path):
 
 @pytest.mark.parametrize("place", [
     "gate.promote", "gate.reasons", "evaluate.behaviours", "evaluate.kl", "evaluate.champion", "sft.eval_loss",
-    "reward.correctness", "align.preferred_after", "quantize.sizes", "answers.retrieval", "embed.unknown",
+    "reward.correctness", "align.preferred_after", "quantize.sizes", "answers.groundedness", "answers.citation_precision", "retrieve.modes", "retrieve.champion", "embed.unknown",
     "index.build", "prepare.dropped", "prepare.agreement", "validate.findings", "candidates.prompts", "merge.positions",
     "base.licence", "release.manifest"])
 def test_a_missing_key_is_named_with_its_file(night, tmp_path, place):

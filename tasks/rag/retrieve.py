@@ -11,36 +11,60 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tasks.files import read_json
-from tasks.params import Compute, Index
+from tasks.params import Answers, Compute, Index
 from tasks.rag.chunks import MANIFEST
 from tasks.rag.embedder import Embedder, embedder_of
-from tasks.rag.stores import Filter, Hit, Store
+from tasks.rag.rerank import Reranker, load_reranker
+from tasks.rag.stores import Filter, Hit, Store, ordered
 from tasks.rag.stores.builds import open_index
 
 MODES = ("dense", "sparse", "hybrid")
+RERANKED = "reranked"  # one more, where there is a reranker
 
 
 class Retriever:
     """A store and the model that made its vectors; the same class in the answer stage and in a server."""
 
-    def __init__(self, store: Store, embedder: Embedder, alpha: float):
-        """`alpha` is the weight of dense search in hybrid search."""
+    def __init__(
+        self, store: Store, embedder: Embedder, alpha: float, reranker: Reranker | None = None, rerank: int = 0
+    ):
+        """`alpha` is the weight of dense search in hybrid search; `rerank` passages of it go to the reranker."""
         self.store, self.embedder, self.alpha = store, embedder, alpha
+        self.reranker, self.rerank = reranker, rerank
 
     @classmethod
-    def open(cls, index: Path, embedded: Path, starter: Path, compute: Compute, where: Index) -> Retriever:
+    def open(
+        cls, index: Path, embedded: Path, starter: Path, compute: Compute, where: Index, answering: Answers | None = None
+    ) -> Retriever:
         """Open what an index manifest names, making the store again where it is missing. StoreError, ModelError.
 
-        `where`: the present params' section, which says where builds are kept.
+        `where` is the present params' section, which says where builds are kept; `answering` names the reranker, and
+        without it hybrid search has the last word.
         """
         store = open_index(index, embedded, where)
         alpha = read_json(index / MANIFEST)["settings"]["alpha"]
-        return cls(store, embedder_of(read_json(embedded / MANIFEST), starter, compute), alpha)
+        embedder = embedder_of(read_json(embedded / MANIFEST), starter, compute)
+        if answering is None:
+            return cls(store, embedder, alpha)
+        return cls(store, embedder, alpha, load_reranker(answering, compute), answering.rerank)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The ways to search that this retriever has, the best last."""
+        return (*MODES, RERANKED) if self.reranker else MODES
 
     def search(
-        self, questions: Sequence[str], k: int, mode: str = "hybrid", filter: Filter | None = None
+        self, questions: Sequence[str], k: int, mode: str | None = None, filter: Filter | None = None
     ) -> list[list[Hit]]:
-        """The k best chunks for each question; a text that was taken already is passed over."""
+        """The k best chunks for each question; a text that was taken already is passed over. `mode` None is the best
+        there is.
+
+        Reranked: the first `rerank` by the reranker's score, those after them as hybrid search has them.
+        """
+        mode = mode or self.modes[-1]
+        if mode == RERANKED:
+            found = self.search(questions, max(k, self.rerank), MODES[-1], filter)
+            return [self._reranked(question, hits)[:k] for question, hits in zip(questions, found, strict=True)]
         vectors = self.embedder.queries(questions) if mode != "sparse" else [None] * len(questions)
         out = []
         for question, vector in zip(questions, vectors, strict=True):
@@ -53,6 +77,11 @@ class Retriever:
                 hits = self.store.hybrid(question, vector, wanted, self.alpha, filter)
             out.append(_distinct(hits)[:k])
         return out
+
+    def _reranked(self, question: str, hits: Sequence[Hit]) -> list[Hit]:
+        first, rest = hits[: self.rerank], hits[self.rerank :]
+        scores = self.reranker.scores(question, [hit.chunk.passage for hit in first])
+        return [*ordered([Hit(hit.chunk, score) for hit, score in zip(first, scores, strict=True)]), *rest]
 
 
 def _distinct(hits: Sequence[Hit]) -> list[Hit]:

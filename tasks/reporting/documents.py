@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from markupsafe import Markup
+
 from tasks.reporting.figures import Group, Line, curves, dots, percent
 from tasks.reporting.learning import dot
 from tasks.reporting.parts import Answer, Paragraph, Picture, Pictures, Sample, Section, Table
@@ -13,111 +15,134 @@ from tasks.reporting.samples import LANGUAGES, complete, cut, pick, verdict
 from tasks.reporting.samples import as_wanted as wanted_of
 from tasks.reporting.words import interval, per_cent, plural
 
-MODES = {"hybrid": "one", "dense": "two", "sparse": "three"}  # search mode → CSS class of its curve
-MEASURES = (
+MODES = {"hybrid": "one", "dense": "two", "sparse": "three", "reranked": "four"}  # search mode → CSS class of its curve
+MEASURES = (  # of metrics/answers.json
     ("right", "right"),
+    ("right_when_found", "right if found"),
+    ("groundedness", "grounded"),
     ("cites_source", "cites its source"),
-    ("grounded", "value retrieved"),
-    ("right_when_grounded", "right if retrieved"),
+    ("citation_recall", "citation recall"),
 )
 
 
-def documents(answers: Figures, embed: Figures, index: Figures) -> Section:
+def documents(retrieve: Figures, answers: Figures, embed: Figures, index: Figures) -> Section:
     """Retrieval by mode, and grounded answers by language; what was indexed alone where there were no questions."""
     said, embedding = indexed(embed, index)
     if not answers["questions"]:
         said += " There are no questions on the documents, so neither search nor answers were measured."
         return Section("documents", "Retrieval and grounded answers", [Paragraph(said), Paragraph(embedding, "note")])
-    retrieval = answers["retrieval"]
-    lines, columns = [], []
-    for mode, kind in MODES.items():
-        measures = retrieval[mode]
-        columns = columns or sorted(
-            measures, key=lambda name: (name.split("@")[0] != "recall", name.split("@")[0], _depth(name))
-        )
-        lines.append(
-            Line(
-                mode,
-                [
-                    (float(_depth(name)), measures[name])
-                    for name in sorted(measures, key=_depth)
-                    if name.startswith("recall@")
-                ],
-                kind,
-            )
-        )
-    right = answers["right"]
+    modes = retrieve["modes"]
+    best = next(mode for mode in ("reranked", "hybrid") if mode in modes)
+    shown = {"found": retrieve["found"], **{key: answers[key] for key, _ in MEASURES}}
+    measures = (("found", "value found"), *MEASURES)
     groups = [
         Group(
             LANGUAGES[language],
-            [dot(spoken, answers[key][language]) for key, spoken in MEASURES if language in answers[key]],
+            [dot(spoken, shown[key][language]) for key, spoken in measures if language in shown[key]],
         )
         for language in LANGUAGES
-        if language in right
+        if language in shown["right"]
     ]
     alt = "Answers over documents. " + " ".join(
         f"{group.name}: " + ", ".join(f"{d.name} {percent(d.value)} %" for d in group.dots) + "." for group in groups
     )
-    rows = [
-        (spoken, LANGUAGES.get(language, language), percent(share["share"]), interval(share), f"{share['n']:,}")
-        for key, spoken in MEASURES
-        for language, share in answers[key].items()
-    ]
-    abstains = answers["abstains"]
-    for key, spoken in (
-        ("recall", "abstains where no document answers"),
-        ("precision", "no document answers where it abstains"),
-    ):
-        share = abstains[key]
-        rows.append(
-            (
-                spoken,
-                "all",
-                *((percent(share["share"]), interval(share), f"{share['n']:,}") if share else ("–", "–", "0")),
-            )
-        )
-    for key, spoken in (("invented_citations", "names a note that was not there"), ("ended", "ends by itself")):
-        share = answers[key]
-        rows.append((spoken, "all", percent(share["share"]), interval(share), f"{share['n']:,}"))
     return Section(
         "documents",
         "Retrieval and grounded answers",
         [
             Paragraph(
-                f"{said} {plural(answers['questions'], 'question')} answered by the "
-                f"int4 model from the {answers['top_k']} passages that hybrid search puts first."
+                f"{said} {plural(answers['questions'], 'question')} answered by the int4 model from the "
+                f"{plural(answers['top_k'], 'passage')} that {best} search puts first."
             ),
             Pictures(
                 [
                     Picture(
                         "Answers of the int4 model",
                         dots(groups, alt, room=116),
-                        "Value retrieved: search's part. Right if retrieved: the model's own part.",
+                        "Value found: among the passages, search's part. Right if found: the model's own part. Grounded: all "
+                        "that is claimed stands in passages or question. Cites its source: no other note than the right "
+                        "document's; citation recall: that one at least.",
                     ),
                     Picture(
                         "Retrieval: recall at k documents",
-                        curves(
-                            lines,
-                            "Recall at k for "
-                            + ", ".join(
-                                f"{line.name} {', '.join(percent(y) for _, y in line.points)} %" for line in lines
-                            ),
-                            bounds=(0, 1),
-                            marks=[x for x, _ in lines[0].points],
-                        ),
+                        recalls(modes),
                         "Share of answerable questions whose document is among the first k.",
                     ),
                 ]
             ),
+            by_mode(modes),
             Table(
-                "Retrieval over documents, answerable questions",
-                ("search", *columns),
-                [(mode, *(f"{retrieval[mode][name]:.3f}" for name in columns)) for mode in MODES],
+                "Answers over documents",
+                ("", "language", "%", "95 % interval", "n"),
+                [*shares(shown, measures), *citations(answers), *decisions(answers)],
+                words=2,
+                folded=True,
             ),
-            Table("Answers over documents", ("", "language", "%", "95 % interval", "n"), rows, words=2, folded=True),
             Paragraph(embedding, "note"),
         ],
     )
+
+
+def recalls(modes: Figures) -> Markup:
+    """Recall at k over all languages, a curve a mode."""
+    lines = []
+    for mode, kind in MODES.items():
+        if mode in modes:
+            measures = modes[mode]["all"]
+            names = sorted((name for name in measures if name.startswith("recall@")), key=_depth)
+            lines.append(Line(mode, [(float(_depth(name)), measures[name]) for name in names], kind))
+    alt = "Recall at k for " + ", ".join(
+        f"{line.name} {', '.join(percent(y) for _, y in line.points)} %" for line in lines
+    )
+    return curves(lines, alt, bounds=(0, 1), marks=[x for x, _ in lines[0].points])
+
+
+def by_mode(modes: Figures) -> Table:
+    """Every way of searching in every language, side by side."""
+    names = sorted(
+        modes["hybrid"]["all"], key=lambda name: (name.split("@")[0] != "recall", name.split("@")[0], _depth(name))
+    )
+    spoken = {"recall": "recall", "mrr": "MRR", "ndcg": "nDCG"}
+    head = (f"{spoken[kind]}@{k}" for kind, _, k in (name.partition("@") for name in names))
+    languages = [language for language in ("all", *LANGUAGES) if language in modes["hybrid"]]
+    rows = [
+        (mode, LANGUAGES.get(language, language), *(f"{modes[mode][language][name]:.3f}" for name in names))
+        for language in languages
+        for mode in ("dense", "sparse", "hybrid", "reranked")
+        if mode in modes
+    ]
+    return Table("Retrieval over documents, answerable questions", ("search", "language", *head), rows, words=2)
+
+
+def shares(shown: Mapping[str, Figures], measures: Sequence[tuple[str, str]]) -> list[tuple[str, ...]]:
+    """Table rows of shares by language."""
+    return [
+        (spoken, LANGUAGES.get(language, language), percent(share["share"]), interval(share), f"{share['n']:,}")
+        for key, spoken in measures
+        for language, share in shown[key].items()
+    ]
+
+
+def citations(answers: Figures) -> list[tuple[str, ...]]:
+    """Table rows of citation precision: notes, not answers, are counted."""
+    return [
+        ("citation precision", LANGUAGES.get(language, language), percent(mean["mean"]), interval(mean), f"{mean['n']:,}")
+        for language, mean in answers["citation_precision"].items()
+    ]
+
+
+def decisions(answers: Figures) -> list[tuple[str, ...]]:
+    """Table rows of what is measured over all languages at once; a dash where there was nothing to measure."""
+    abstains = answers["abstains"]
+    return [
+        (spoken, "all", *((percent(share["share"]), interval(share), f"{share['n']:,}") if share else ("–", "–", "0")))
+        for spoken, share in (
+            ("abstains where no document answers", abstains["recall"]),
+            ("no document answers where it abstains", abstains["precision"]),
+            ("names a note that was not there", answers["invented_citations"]),
+            ("ends by itself", answers["ended"]),
+        )
+    ]
 
 
 def indexed(embed: Figures, index: Figures) -> tuple[str, str]:
@@ -146,7 +171,7 @@ def grounded(
     path: Path, rows: Sequence[dict], cases: Mapping[str, dict], passages: Mapping[str, str], each: int, characters: int
 ) -> list[Sample]:
     """Samples of artifacts/answers/answers.jsonl with the passages that the model was given; `cases`: id → question."""
-    complete(path, rows, ("id", "question", "language", "sources", "retrieved", "answer", "right", "abstains", "cites"))
+    complete(path, rows, ("id", "question", "language", "sources", "retrieved", "answer", "right", "abstains", "cites", "grounded"))
     samples = []
     for language, spoken in LANGUAGES.items():
         for row in pick((r for r in rows if r["language"] == language), wanted_of, each):

@@ -72,6 +72,8 @@ def verdict(row: dict) -> str:
         words.append("abstains")
     if row.get("cites") is not None:
         words.append("cites" if row["cites"] else "source missing or wrong")
+    if row.get("grounded") is False:
+        words.append("not all of it stands in the passages")
     if not row.get("concise", True):
         words.append("not concise")
     return ", ".join(words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from markupsafe import Markup
 
 from tasks.reporting.figures import MINUS, Dot, Group, dots, percent
@@ -11,13 +13,14 @@ from tasks.reporting.samples import LANGUAGES
 from tasks.reporting.words import interval, megabytes, per_cent, plural, signed, spoken_difference, tiny
 
 KINDS = {"correct": "right answers", "preferred": "as people prefer"}
+SEARCHED = {"found": "value found", "reciprocal_rank": "1/rank"}
 
 
 def verdict(gate: Figures) -> tuple[bool, str, list[str]]:
     """(whether it may go out, the heading, why: a sentence, and the rules that failed, in words)."""
     reasons = gate["reasons"]
     failed = [reason for reason in reasons if not reason["passed"]]
-    live = gate["champion"]
+    live = gate["champion_search"] or gate["champion"]  # documents may have changed since the model did
     count = plural(len(reasons), "rule")
     if gate["promote"]:
         beside = f"Release {live} is live." if live else "Nothing is live yet: this would be the first release."
@@ -91,8 +94,9 @@ def headlines(evaluate: Figures, reward: Figures, quantize: Figures, answers: Fi
     return found
 
 
-def changes(evaluate: Figures) -> Section:
-    """Tonight's model against the live release on shared cases, and each training step against the one before it."""
+def changes(evaluate: Figures, retrieve: Figures) -> Section:
+    """Tonight's model and search against the live release's on shared cases, and each training step against the one
+    before it."""
     blocks: list = []
     champion = evaluate["champion"]
     told = evaluate["references"] or {}
@@ -121,6 +125,22 @@ def changes(evaluate: Figures) -> Section:
         else:
             steps.insert(0, (f"tonight against {name}", gains(champion["gain"])))
         blocks.append(Paragraph(text))
+    searched = retrieve["champion"]
+    if searched is not None:
+        found = gains(searched, SEARCHED)
+        shared = plural(searched["questions"], "question")
+        blocks.append(
+            Paragraph(
+                f"Search was compared with that of {searched['release']} on {shared} on the documents that "
+                f"{'is' if searched['questions'] == 1 else 'are'} still asked the same way: whether the value was found among "
+                "the passages shown, and the reciprocal rank of the document."
+                if found
+                else f"No question on the documents is left on which search could be compared with that of {searched['release']}."
+            )
+        )
+        if found:
+            steps.insert(1 if champion is not None and champion["gain"] is not None else 0,
+                         (f"search against {searched['release']}", found))
     steps = [(label, found) for label, found in steps if found]
     if not steps:
         blocks.append(
@@ -162,17 +182,17 @@ def changes(evaluate: Figures) -> Section:
     )
     blocks.append(
         Paragraph(
-            "Better and worse count cases on which only one side is right (or as preferred), or has the higher chrF; p "
-            "is the exact sign test. Bootstrap intervals over cases.",
+            "Better and worse count cases on which only one side is right (or as preferred, or found), or has the higher "
+            "chrF or the lower rank; p is the exact sign test. Bootstrap intervals over cases.",
             "note",
         )
     )
     return Section("changes", "What changed", blocks)
 
 
-def gains(gain: Figures | None) -> dict[str, Figures]:
+def gains(gain: Figures | None, kinds: Mapping[str, str] = KINDS) -> dict[str, Figures]:
     """What was compared, in a reader's words → its Difference; a set without cases leaves its own out."""
-    found = {} if gain is None else {title: gain[key] for key, title in KINDS.items()}
+    found = {} if gain is None else {title: gain[key] for key, title in kinds.items()}
     return {title: difference for title, difference in found.items() if difference is not None}
 
 
