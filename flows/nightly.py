@@ -12,7 +12,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -62,26 +62,44 @@ class NightFailedError(NightshiftError):
 @flow(name="nightly", task_runner=ThreadPoolTaskRunner(max_workers=64), validate_parameters=True)
 def nightly(options: Options) -> list[str]:
     """One night; returns what came out, a line each. NightFailedError when a stage failed."""
+    night = begin(options.verbose)
+    failures, tally = work(night, options.stages, _settled, "nightly")
+    return told([tally, *finish(night, options, not failures)], failures)
+
+
+def begin(verbose: bool) -> steps.Night:
+    """What all steps of a run in the present folder share."""
     root = Path.cwd()
     processes.reopen()
-    night = steps.Night(root, params.load(root / "params.yaml"), Screen(options.verbose), datetime.now().astimezone())
+    return steps.Night(root, params.load(root / "params.yaml"), Screen(verbose), datetime.now().astimezone())
+
+
+def work(
+    night: steps.Night, stages: list[str], settled: Callable[[steps.Night], frozenset[str]], name: str
+) -> tuple[list[BaseException], str]:
+    """Run what has changed of `stages` (all when empty) and of what they need; (failures, a line of how many did what).
+
+    `settled` names files whose changes do not count.
+    """
     graph = steps.make_ready(night)
-    names = graph.with_ancestors(options.stages) if options.stages else graph.names
-    unchanged = graph.unchanged(ignoring=_settled(night)) & set(names)
-    night.screen.begin(f"night of {night.began:%Y-%m-%d}: {len(names)} stages, {len(names) - len(unchanged)} to run", names)
-    progress = create_progress_artifact(progress=0.0, key="nightly-progress", description=f"Night of {night.began:%Y-%m-%d}")
+    names = graph.with_ancestors(stages) if stages else graph.names
+    unchanged = graph.unchanged(ignoring=settled(night)) & set(names)
+    title = f"{'night' if name == 'nightly' else name} of {night.began:%Y-%m-%d}"
+    night.screen.begin(f"{title}: {len(names)} stages, {len(names) - len(unchanged)} to run", names)
+    progress = create_progress_artifact(progress=0.0, key=f"{name}-progress", description=title.capitalize())
     try:
         failures = schedule.run(night, graph, names, unchanged, lambda share: update_progress_artifact(progress, share))
     except BaseException:
         processes.stop_all()
         raise
     finally:
-        dvc.order_lock(root, graph.names)
+        dvc.order_lock(night.root, graph.names)
     tally = {word: list(night.states.values()).count(word) for word in ("ran", "cached", "failed", "skipped")}
-    summary = [
-        ", ".join(f"{count} {word}" for word, count in tally.items() if count),
-        *finish(night, options, not failures),
-    ]
+    return failures, ", ".join(f"{count} {word}" for word, count in tally.items() if count)
+
+
+def told(summary: list[str], failures: list[BaseException]) -> list[str]:
+    """The summary in the log too; NightFailedError when a stage failed."""
     for line in summary:
         get_run_logger().info(line)
     if failures:
@@ -100,6 +118,8 @@ def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:
         accepted = False
     if whole and accepted:
         lines.append(f"release: {steps.promote_release(night, _approved(night, options))}")
+        # new documents do not wait for a model that passes the gate
+        lines += [f"documents: {line}" for line in [steps.release_documents(night)] if line]
         try:
             committed += filter(None, [steps.commit_release(night)]) if options.commit else []
         except ServiceError as error:
@@ -194,22 +214,28 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--yes", action="store_true", help="promote without asking (nightly.approval: ask)")
     parser.add_argument("--verbose", action="store_true", help="show every line of every stage")
     given = vars(parser.parse_args(words))
-    dry, options, root, clock = given.pop("dry_run"), Options(**given), Path.cwd(), time.monotonic()
+    dry, options = given.pop("dry_run"), Options(**given)
+    return door("nightly", lambda: nightly(options), (lambda: dry_run(Path.cwd(), options)) if dry else None)
+
+
+def door(name: str, run: Callable[[], list[str]], instead: Callable[[], None] | None = None) -> int:
+    """Run a flow in the present folder, alone and with an API, and say what came out; or do something else `instead`."""
+    root, clock = Path.cwd(), time.monotonic()
     try:
         if not (root / "dvc.yaml").is_file():
             raise ParamsError(str(root), "has no dvc.yaml", "run from the repository's root")
         params.load(root / "params.yaml")
-        if dry:
-            dry_run(root, options)
+        if instead:
+            instead()
             return 0
         with alone(root), server.api(root):
-            summary = nightly(options)
+            summary = run()
     except NightFailedError as error:
         print(*error.summary, sep="\n")
         print(f"after {_duration(time.monotonic() - clock)}: {error}", file=sys.stderr)
         return 1
     except NightshiftError as error:
-        print(f"nightly: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where it was", file=sys.stderr)

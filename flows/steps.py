@@ -14,7 +14,7 @@ from prefect.states import Completed, State
 
 from flows import dvc
 from flows.screen import Screen
-from tasks import git, promote
+from tasks import documents_release, git, live_index, promote
 from tasks.bootstrap import bootstrap
 from tasks.errors import GateError, NightshiftError, ServiceError
 from tasks.figures import figures_from, stage_of, text
@@ -60,6 +60,9 @@ def make_ready(night: Night) -> dvc.Graph:
         night.screen.line(line)
     if promote.settle(night.root):
         log.warning("the champion files now follow releases/LIVE; an earlier promotion had been interrupted")
+    release = promote.live(night.root)
+    for line in live_index.follow(night.root, promote.record(night.root, release)["manifest"]) if release else ():
+        log.warning(line)
     return dvc.read(night.root, night.params.nightly.lock_minutes * 60)
 
 
@@ -122,14 +125,14 @@ def _why(name: str, lines: list[str]) -> str:
 
 
 @task
-def commit_night(night: Night) -> str | None:
+def commit_night(night: Night, title: str = "Night") -> str | None:
     """Commit data.dvc, dvc.lock and metrics; returns the commit, None when nothing has changed or there is no git."""
     if not git.is_repository(night.root):
         get_run_logger().warning("not a git repository: nothing committed")
         night.screen.line("not a git repository: nothing committed")
         return None
     body = "\n".join(f"{label}: {value}" for label, value in night.figures().items())
-    return git.commit(night.root, NIGHT_PATHS, f"Night of {night.began:%Y-%m-%d}\n\n{body}".strip())
+    return git.commit(night.root, NIGHT_PATHS, f"{title} of {night.began:%Y-%m-%d}\n\n{body}".strip())
 
 
 @task
@@ -153,7 +156,21 @@ def promote_release(night: Night, approved: bool) -> str:
     except GateError as error:
         return f"{error}; {standing}"
     get_run_logger().info("%s is live", done.release)
-    return f"{done.release} is live" + (f" (before: {done.before})" if done.before else "")
+    return ". ".join([f"{done.release} is live" + (f" (before: {done.before})" if done.before else ""), *done.notes])
+
+
+@task
+def release_documents(night: Night) -> str | None:
+    """Give the live model tonight's documents where a whole release was held back; a line, None where nothing is new."""
+    try:
+        found = documents_release.candidate(night.root)
+        if found is None or documents_release.held_back_as_a_whole(night.root, found[0]):
+            return None
+        done = documents_release.release(night.root, datetime.now(UTC))
+    except NightshiftError as error:
+        return f"{error}; {promote.live(night.root)} stays live"
+    get_run_logger().info("%s is live: new documents, the model of %s", done.release, found[0]["model_of"])
+    return ". ".join([f"{done.release} is live: new documents, the model of {found[0]['model_of']}", *done.notes])
 
 
 @task

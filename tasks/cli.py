@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks import environment, git, imports, presets, promote
+from tasks import documents_release, environment, git, imports, live_index, presets, promote
 from tasks.bootstrap import bootstrap
 from tasks.errors import NightshiftError, ServiceError
 from tasks.figures import difference, text
@@ -67,7 +67,8 @@ def releases(root: Path) -> list[str]:
         data = item["manifest"]["data"]["md5"]
         note = f"rolled back {_when(item['withdrawn'])}" if item["withdrawn"] else ""
         note = "live" if item["release"] == live else note
-        data = item["manifest"]["data"]["md5"]
+        if of := item["manifest"].get("model_of"):
+            note = f"documents, model of {of}  {note}".rstrip()
         lines.append(f"{item['release']}  {_when(item['published'])}  data {data[:10]}  {note}".rstrip())
     return lines or ["no release yet"]
 
@@ -132,18 +133,20 @@ def flat(values: Record, prefix: str = "") -> Record:
     return out
 
 
-def promote_candidate(root: Path, again: bool, commit: bool) -> list[str]:
-    """Promote by hand: what the flow does at the end of a night."""
-    done = promote.promote(root, datetime.now(UTC), again)
+def promote_candidate(root: Path, documents: bool, again: bool, commit: bool) -> list[str]:
+    """Promote by hand: what the flows do at their end."""
+    release = documents_release.release if documents else promote.promote
+    done = release(root, datetime.now(UTC), again)
     if not done.flipped:
         return [f"{done.release} is live already", *_commit(root, commit)]
-    return [f"{done.release} is live" + (f" (before: {done.before})" if done.before else ""), *_commit(root, commit)]
+    said = f"{done.release} is live" + (f" (before: {done.before})" if done.before else "")
+    return [said, *done.notes, *_commit(root, commit)]
 
 
 def roll_back(root: Path, to: str | None, commit: bool) -> list[str]:
     """Flip the pointer back, and say what has to be fetched before the release can be served from here."""
     done = promote.rollback(root, datetime.now(UTC), to)
-    lines = [f"{done.release} is live" + (" again" if done.flipped else " already")]
+    lines = [f"{done.release} is live" + (" again" if done.flipped else " already"), *done.notes]
     missing = promote.missing_parts(root, promote.record(root, done.release))
     if missing:
         lines.append(f"not in this machine's cache: {', '.join(missing)}; at its commit, dvc fetch brings them")
@@ -174,11 +177,13 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("release", metavar="RELEASE", help="its id, or the beginning or end of it")
     one.add_argument("--compare", metavar="OTHER", help="show what differs from this release")
     out = commands.add_parser("promote", help="make the candidate of the last night live")
+    out.add_argument("--documents", action="store_true", help="the live model with the documents of the last dvc repro retrieve")
     out.add_argument("--again", action="store_true", help="also when this very release was rolled back before")
     back = commands.add_parser("rollback", help="make the release before the live one live again")
     back.add_argument("release", nargs="?", metavar="RELEASE", help="or this one")
     for command in (out, back):
         command.add_argument("--no-commit", dest="commit", action="store_false", help="leave the commit to you")
+    commands.add_parser("builds", help="builds of the search index, which one the store points at, and what is wrong there")
     commands.add_parser("bootstrap", help="fill data/ on a fresh clone")
     own = commands.add_parser("import", help="your own instructions and documents into data/")
     own.add_argument("--instructions", nargs="+", type=Path, required=True, metavar="FILE",
@@ -198,8 +203,9 @@ def main(words: list[str] | None = None) -> int:
         "status": lambda: status(root),
         "releases": lambda: releases(root),
         "show": lambda: show(root, given.release, given.compare),
-        "promote": lambda: promote_candidate(root, given.again, given.commit),
+        "promote": lambda: promote_candidate(root, given.documents, given.again, given.commit),
         "rollback": lambda: roll_back(root, given.release, given.commit),
+        "builds": lambda: live_index.listing(root),
         "bootstrap": lambda: [bootstrap(root)],
         "import": lambda: imports.lay(root, given.instructions, given.documents, given.keep_others),
         "preset": lambda: presets.apply(root, given.name),

@@ -6,6 +6,7 @@
     releases/LIVE                the id of the live release
     champion.json                follows LIVE (`settle`), a copy of its file in releases/answers/
     champion-search.json         follows LIVE, a copy of its file in releases/search/
+    the store's own pointer      follows LIVE (tasks/live_index.py)
 
 An id is <date>-<first 8 hex digits of the manifest's hash>. Each file appears whole or not at all, and they are written
 in the order above (a rollback marks `withdrawn` before it moves LIVE), so after a kill at any line the old or the new
@@ -14,13 +15,13 @@ release is live and doing the same again completes it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tasks import champion, git
+from tasks import champion, git, live_index
 from tasks.errors import DataError, GateError
 from tasks.files import read_json, sha256_file, sha256_tree, write_atomic, write_json
 
@@ -49,6 +50,7 @@ class Promoted:
     release: str
     flipped: bool
     before: str | None  # what was live
+    notes: tuple[str, ...] = ()  # what could not follow, and what to do
 
 
 def output_of(root: Path, stage: str) -> Path:
@@ -143,11 +145,30 @@ def promote(root: Path, now: datetime, again: bool = False) -> Promoted:
             known["release"], f"was rolled back on {known['withdrawn']}", "nightshift promote --again, if you mean it"
         )
     verify(root, manifest)
+    live_index.ready(root, manifest)
     same = known and known["manifest_sha256"] == manifest_hash
     release = known["release"] if same else f"{now.astimezone(UTC):%Y-%m-%d}-{manifest_hash[:8]}"
-    at = {"commit": git.head(root), "uncommitted": git.dirty(root)[: git.MAX_DIRTY]}
-    travelling = [(of, champion.champion_from(release, output_of(root, of.kind.stage), of.kind)) for of in FOLLOWERS]
-    for of, cases in travelling:
+    travelling = [champion.champion_from(release, output_of(root, of.kind.stage), of.kind) for of in FOLLOWERS]
+    metrics = {path.stem: read_json(path) for path in sorted((root / "metrics").glob("*.json"))}
+    return publish(root, now, release, manifest_hash, manifest, travelling, lock(root), metrics)
+
+
+def publish(
+    root: Path,
+    now: datetime,
+    release: str,
+    manifest_hash: str,
+    manifest: Mapping[str, Any],
+    travelling: Sequence[champion.Live],
+    dvc: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> Promoted:
+    """Write what a verified release leaves, in the order of this module's docstring, and flip.
+
+    `travelling`: one file a follower; `dvc`: hash of dvc.lock and of each part's output.
+    """
+    before = live(root)
+    for of, cases in zip(FOLLOWERS, travelling, strict=True):
         champion.write(root / RELEASES / of.folder / f"{release}.json", cases)
     write_json(
         root / RELEASES / f"{release}.json",
@@ -158,14 +179,13 @@ def promote(root: Path, now: datetime, again: bool = False) -> Promoted:
             "withdrawn": None,
             "manifest": manifest,
             "manifest_sha256": manifest_hash,
-            "git": at,
-            "dvc": _lock(root),
+            "git": {"commit": git.head(root), "uncommitted": git.dirty(root)[: git.MAX_DIRTY]},
+            "dvc": dvc,
             "params_sha256": sha256_file(root / "params.yaml"),
-            "metrics": {path.stem: read_json(path) for path in sorted((root / "metrics").glob("*.json"))},
+            "metrics": metrics,
         },
     )
-    _flip(root, release)
-    return Promoted(release, True, before)
+    return Promoted(release, True, before, _flip(root, release))
 
 
 def rollback(root: Path, now: datetime, to: str | None = None) -> Promoted:
@@ -189,8 +209,7 @@ def rollback(root: Path, now: datetime, to: str | None = None) -> Promoted:
     write_json(root / RELEASES / f"{before}.json", {**current, "withdrawn": _moment(now)})
     if wanted["withdrawn"]:
         write_json(root / RELEASES / f"{wanted['release']}.json", {**wanted, "withdrawn": None})
-    _flip(root, wanted["release"])
-    return Promoted(wanted["release"], True, before)
+    return Promoted(wanted["release"], True, before, _flip(root, wanted["release"]))
 
 
 def missing_parts(root: Path, release: Mapping[str, Any]) -> list[str]:
@@ -229,12 +248,13 @@ def _moment(now: datetime) -> str:
     return now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _flip(root: Path, release: str) -> None:
+def _flip(root: Path, release: str) -> tuple[str, ...]:
     write_atomic(root / RELEASES / "LIVE", f"{release}\n")
     settle(root)
+    return live_index.follow(root, record(root, release)["manifest"])
 
 
-def _lock(root: Path) -> dict[str, Any]:
+def lock(root: Path) -> dict[str, Any]:
     """Hash of dvc.lock (with it all parameters and inputs of the night) and DVC's hash of every output."""
     import yaml
 

@@ -1,0 +1,89 @@
+"""The documents alone: `python -m flows.reindex` brings what is new in data/documents into the index, and makes it live.
+
+It runs the stages up to `retrieve` that have changed (no training), and releases the live model with the new index when
+the gate's rules on search allow it. The nightly run does the same at its end where its own release was held back. By
+the shell: dvc repro retrieve, then nightshift promote --documents.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from flows import nightly  # first: it sets Prefect's environment
+
+from prefect import flow  # isort: skip
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows import steps
+from tasks import documents_release, promote
+from tasks.errors import NightshiftError, ServiceError
+
+STAGES = ["retrieve"]
+
+
+class Options(BaseModel):
+    """What can be said about one run; the form that Prefect's UI shows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    push: bool = Field(default=True, description="push outputs to the DVC remote")
+    commit: bool = Field(default=True, description="commit data.dvc, dvc.lock, metrics and the release")
+    verbose: bool = Field(default=False, description="show every line of every stage")
+
+
+@flow(name="reindex", task_runner=ThreadPoolTaskRunner(max_workers=64), validate_parameters=True)
+def reindex(options: Options) -> list[str]:
+    """Documents into a live index; returns what came out, a line each. NightFailedError when a stage failed."""
+    night = nightly.begin(options.verbose)
+    failures, tally = nightly.work(night, STAGES, _settled, "reindex")
+    return nightly.told([tally, *finish(night, options, not failures)], failures)
+
+
+def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:
+    """Commit, release the documents, push, and say so."""
+    lines, committed = [], []
+    try:
+        committed += filter(None, [steps.commit_night(night, "Documents")]) if options.commit else []
+        if whole:
+            live = promote.live(night.root)
+            standing = f"nothing new; {live} stays live" if live else "no model is live yet: run a night (make nightly)"
+            lines.append(f"documents: {steps.release_documents(night) or standing}")
+            committed += filter(None, [steps.commit_release(night)]) if options.commit and live else []
+    except ServiceError as error:
+        lines.append(steps.refused(error))
+    if committed:
+        lines.append(f"commit: {', '.join(commit[:10] for commit in committed)}")
+    if options.push and whole:
+        lines.append(f"remote: {steps.push(night)}")
+    return lines
+
+
+def _settled(night: steps.Night) -> frozenset[str]:
+    """A release of documents rewrites champion-search.json: no change while the live release has just these documents."""
+    try:
+        new = documents_release.candidate(night.root)
+    except NightshiftError:
+        return frozenset()
+    return frozenset() if new else frozenset(str(follower.path) for follower in promote.FOLLOWERS)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Entry point; exit code 0 (also when the gate holds the documents back), 1 on failure, 130 when stopped."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.reindex", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--no-push", dest="push", action="store_false", help="leave the DVC remote alone")
+    parser.add_argument("--no-commit", dest="commit", action="store_false", help="leave git alone")
+    parser.add_argument("--dry-run", action="store_true", help="say which stages would run, and why")
+    parser.add_argument("--verbose", action="store_true", help="show every line of every stage")
+    given = vars(parser.parse_args(words))
+    dry, options = given.pop("dry_run"), Options(**given)
+    instead = (lambda: nightly.dry_run(Path.cwd(), nightly.Options(stages=STAGES))) if dry else None
+    return nightly.door("reindex", lambda: reindex(options), instead)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""A release of documents alone: the live model, tonight's index, judged by search; twice, held back, and rolled back."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tasks import champion, documents_release, live_index, promote
+from tasks.errors import GateError
+from tasks.files import read_json, sha256_tree, size, write_json
+from tasks.index import index
+from tests.rag_fixtures import ROOT
+from tests.test_index import write_embedded
+
+NIGHT, NOON = datetime(2026, 11, 24, 3, tzinfo=UTC), datetime(2026, 11, 24, 12, tzinfo=UTC)
+FOLDERS = {
+    "quantize": "int4",
+    "evaluate": "evaluation",
+    "embed": "embedded",
+    "index": "index",
+    "retrieve": "retrieval",
+    "release": "release",
+}
+
+
+def search(root: Path, found: float, against: str | None = None, low: float = 0.0) -> None:
+    """metrics/retrieve.json and the challenger's half: `found` of the questions; against the live release at worst `low`."""
+    facing = {"release": against, "found": {"difference": 0.0, "low": low, "high": 0.1, "n": 300}} if against else None
+    write_json(root / "metrics/retrieve.json", {"found": {"all": {"share": found}}, "champion": facing})
+    write_json(root / "artifacts/retrieval/challenger.json", {"q1": {"case": "00", "rank": 1, "found": True}})
+
+
+def cached(root: Path, folder: Path) -> str:
+    """DVC's hash of a folder that is now in the cache of a repository there."""
+    from dvc.repo import Repo
+
+    aside = root / "aside"
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(folder, aside)
+    with Repo(str(root)) if (root / ".dvc").is_dir() else Repo.init(str(root), no_scm=True) as repo:
+        return repo.add("aside")[0].outs[0].hash_info.value
+
+
+def documents(root: Path, changed: str) -> None:
+    """Tonight's chunks and their index, by the real stage, and the lock that says search was measured on it."""
+    for name in ("embedded", "index"):
+        shutil.rmtree(root / "artifacts" / name, ignore_errors=True)
+    write_embedded(root / "artifacts/embedded", changed)
+    (root / "artifacts/index").mkdir()
+    index(live_index.where(root), root / "artifacts/embedded", root / "artifacts/index")
+    md5 = {
+        name: f"{sha256_tree(root / 'artifacts' / folder)[:8]}.dir"
+        for name, folder in FOLDERS.items()
+        if (root / "artifacts" / folder).is_dir()
+    }
+    if (root / "artifacts/int4").is_dir():
+        md5["quantize"] = cached(root, root / "artifacts/int4")
+    lock = {name: {"outs": [{"path": f"artifacts/{FOLDERS[name]}", "md5": value}]} for name, value in md5.items()}
+    lock.setdefault("retrieve", {})["deps"] = [{"path": "artifacts/index", "md5": md5["index"]}]
+    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": lock}))
+
+
+def model(root: Path, weights: str, good: bool = True) -> None:
+    """The model of a night with its verdict, in a candidate with the present documents."""
+    part = root / "artifacts/int4"
+    part.mkdir(parents=True, exist_ok=True)
+    (part / "model.safetensors").write_text(weights)
+    write_json(root / "artifacts/evaluation/challenger.json", {"context-1": {"set": "context", "case": "00", "answer": weights}})
+    parts = {name: root / "artifacts" / name for name in ("int4", "embedded", "index")}
+    answering = yaml.safe_load((root / "params.yaml").read_text())["answers"]
+    write_json(
+        root / "artifacts/release/manifest.json",
+        {
+            "name": "x",
+            "license": "y",
+            "answering": answering,
+            "data": {"md5": "00", "dvc": "data.dvc"},
+            "stack": {},
+            "parts": {
+                {"int4": "model"}.get(name, name): {"path": f"artifacts/{name}", "sha256": sha256_tree(path), "bytes": size(path)}
+                for name, path in parts.items()
+            },
+            "index": read_json(parts["index"] / "manifest.json"),
+            "embedding": {},
+            "figures": {"right, facts %": 0.9, "documents right, English %": 0.8, "documents found %": 0.5},
+            "gate": {"promote": good, "champion": None, "reasons": [{"passed": good, "why": "correct: 3 %"}]},
+        },
+    )
+
+
+@pytest.fixture
+def house(tmp_path) -> Path:
+    """A repository with one live release: model "one", documents "old"."""
+    root = tmp_path
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {n: {"outs": [f"artifacts/{f}"]} for n, f in FOLDERS.items()}}))
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["release"]["figures"] = {
+        "right, facts %": "evaluate.x",
+        "documents right, English %": "answers.x",
+        "documents found %": "retrieve.found.all.share",
+    }
+    params["index"]["probes"] = 4
+    (root / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True))
+    (root / "data.dvc").write_text("outs:\n- md5: aa.dir\n  size: 1\n  nfiles: 1\n  path: data\n")
+    champion.write(root / "champion.json", champion.Champion(release=None))
+    champion.write(root / "champion-search.json", champion.SearchChampion(release=None))
+    documents(root, "")
+    model(root, "one")
+    documents(root, "")
+    search(root, 0.9)
+    promote.promote(root, NIGHT)
+    return root
+
+
+def live_build(root: Path) -> str | None:
+    """What the store's own pointer names."""
+    return live_index.builds_for(root, promote.record(root, promote.live(root))["manifest"])[0].live()
+
+
+def test_a_promotion_points_the_store_at_its_build(house):
+    """The pointer beside the builds follows LIVE, and comes back when it was lost."""
+    build = promote.record(house, promote.live(house))["manifest"]["index"]["build"]
+    assert live_build(house) == build
+    (house / "stores/lancedb/LIVE").unlink()
+    assert live_index.follow(house, promote.record(house, promote.live(house))["manifest"]) == () and live_build(house) == build
+    assert f"{build}        40 chunks" in live_index.listing(house)[0] and live_index.listing(house)[0].endswith("live")
+
+
+def test_new_documents_with_the_live_model(house):
+    """The model, its answers and its data's release stay; index, search figures and data are tonight's."""
+    first = promote.live(house)
+    documents(house, " Not on Sunday.")
+    search(house, 0.95, first)
+    model(house, "two", good=False)  # tonight's model is held back
+    done = documents_release.release(house, NOON)
+    record = promote.record(house, done.release)
+    manifest, before = record["manifest"], promote.record(house, first)["manifest"]
+    assert done.flipped and done.before == first == manifest["model_of"] and promote.live(house) == done.release
+    assert manifest["parts"]["model"] == before["parts"]["model"]
+    assert manifest["parts"]["index"]["sha256"] == sha256_tree(house / "artifacts/index") != before["parts"]["index"]["sha256"]
+    assert manifest["figures"] == {"right, facts %": 0.9, "documents right, English %": None, "documents found %": 0.95}
+    assert record["dvc"]["outs"]["artifacts/int4"] == promote.record(house, first)["dvc"]["outs"]["artifacts/int4"]
+    assert record["dvc"]["outs"]["artifacts/index"] != promote.record(house, first)["dvc"]["outs"]["artifacts/index"]
+    # the model's champion is the same file: stage evaluate has nothing to do; search meets the new release
+    assert champion.read(house / "champion.json").release == first
+    assert champion.read(house / "champion-search.json", champion.SearchChampion).release == done.release
+    assert live_build(house) == manifest["index"]["build"]
+
+
+def test_again_is_nothing_new(house):
+    """Once released, there is nothing to release; without new documents neither."""
+    assert documents_release.candidate(house) is None and not documents_release.release(house, NOON).flipped
+    documents(house, " Not on Sunday.")
+    search(house, 0.95, promote.live(house))
+    first = documents_release.release(house, NOON)
+    assert documents_release.release(house, NOON) == promote.Promoted(first.release, False, first.release)
+    assert len(promote.records(house)) == 2
+
+
+@pytest.mark.parametrize("found, low, why", [(0.3, 0.0, "documents_found"), (0.95, -0.2, "retrieval_loss")])
+def test_search_that_lost_is_held_back(house, found, low, why):
+    """A floor, and no loss against the live release's search: nothing is written, nothing moves."""
+    first, build = promote.live(house), live_build(house)
+    documents(house, " Not on Sunday.")
+    search(house, found, first, low)
+    with pytest.raises(GateError, match=why):
+        documents_release.release(house, NOON)
+    assert promote.live(house) == first and live_build(house) == build and len(promote.records(house)) == 1
+
+
+def test_what_the_whole_gate_held_back_does_not_pass_as_documents(house):
+    """The live model with tonight's documents was tonight's candidate, and the gate said no."""
+    documents(house, " Not on Sunday.")
+    search(house, 0.95, promote.live(house))
+    model(house, "one", good=False)
+    with pytest.raises(GateError, match="holds this model with these documents back"):
+        documents_release.release(house, NOON)
+
+
+def test_search_that_was_measured_on_another_index(house):
+    """Or with other settings, or against another release: none of it counts for tonight."""
+    documents(house, " Not on Sunday.")
+    search(house, 0.95, "2026-01-01-aaaaaaaa")
+    with pytest.raises(GateError, match="was compared with release 2026-01-01-aaaaaaaa"):
+        documents_release.release(house, NOON)
+    lock = yaml.safe_load((house / "dvc.lock").read_text())
+    lock["stages"]["retrieve"]["deps"][0]["md5"] = "other.dir"
+    (house / "dvc.lock").write_text(yaml.safe_dump(lock))
+    with pytest.raises(GateError, match="search was not measured on this index; dvc repro retrieve"):
+        documents_release.release(house, NOON)
+    documents(house, " Not on Sunday.")
+    params = yaml.safe_load((house / "params.yaml").read_text())
+    params["answers"]["top_k"] += 1
+    (house / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True))
+    with pytest.raises(GateError, match="section answers: is not that of"):
+        documents_release.release(house, NOON)
+
+
+def test_rollback_to_the_former_documents(house):
+    """One command back; the withdrawn documents do not come again by themselves."""
+    first, build = promote.live(house), live_build(house)
+    documents(house, " Not on Sunday.")
+    search(house, 0.95, first)
+    second = documents_release.release(house, NOON).release
+    assert promote.rollback(house, NOON).release == first and live_build(house) == build
+    assert champion.read(house / "champion-search.json", champion.SearchChampion).release == first
+    with pytest.raises(GateError, match=f"{second}: was rolled back"):
+        documents_release.release(house, NOON)
+    assert documents_release.release(house, NOON, again=True).release == second == promote.live(house)
+
+
+def test_nothing_is_live_yet(tmp_path):
+    """Documents need a model to answer from them."""
+    with pytest.raises(GateError, match="no model is live yet; run a night"):
+        documents_release.release(tmp_path, NOON)
