@@ -11,7 +11,6 @@ from tasks.embed import check_budget, embed
 from tasks.errors import DataError, ParamsError
 from tasks.files import read_json, sha256_tree
 from tasks.rag.chunks import FILE, MANIFEST, content_hash, read_chunks, write_chunks
-from tasks.rag.embedder import Embedder
 from tests import rag_fixtures as fixtures
 from tests.test_rag_embedder import CFG, CPU
 
@@ -105,11 +104,8 @@ def test_unknown_language_is_a_warning(documents, tmp_path, capsys):
 def test_a_budget_that_the_model_would_cut_is_refused():
     """A model that reads 128 tokens, 2 of them its own, takes chunks of up to 126."""
 
-    class Reads128(Embedder):
+    class Reads128:
         longest = 128
-
-        def __init__(self):
-            pass
 
         def overhead(self) -> int:
             return 2
