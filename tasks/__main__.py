@@ -6,6 +6,8 @@ The command line is derived from the signature of `tasks.STAGE.STAGE`:
     `Path` parameters                                     become required options (documents → --documents)
     `out`, `*_out`                                        are output folders: the stage gets a fresh empty one, which is
                                                           fsynced and renamed into place only when it has succeeded
+    `before: Path | None`                                 is no option: what lies at `out` from a former run, to read and
+                                                          never to change; dvc.yaml has `persist: true` for that out
     the returned Report                                   is written to --metrics as canonical JSON
 """
 
@@ -31,6 +33,7 @@ from tasks.errors import NightshiftError, ParamsError
 
 STAGES = ("validate", "prepare", "base", "sft", "candidates", "reward", "align", "merge", "evaluate", "quantize",
           "embed", "index", "retrieve", "answers", "gate", "release", "report")
+BEFORE = "before"
 FAILED = Path(".nightshift/failed")  # what refused stages had written
 
 
@@ -86,6 +89,8 @@ def run(name: str, words: list[str]) -> None:
             path: Path = getattr(options, parameter)
             if is_output(parameter):
                 part = path.with_name(f".{path.name}.part-{os.getpid()}")
+                if parameter == "out" and BEFORE in signature(function):
+                    values[BEFORE] = _former(path)
                 _clear_leftovers(path)
                 part.mkdir(parents=True)
                 outputs[part] = path
@@ -95,7 +100,7 @@ def run(name: str, words: list[str]) -> None:
                                   "run the stage that writes it: dvc repro")
             else:
                 values[parameter] = path
-        else:
+        elif parameter != BEFORE:
             values[parameter] = sections.section(kind)
     try:
         report = function(**values)
@@ -120,6 +125,14 @@ def _keep(name: str, outputs: dict[Path, Path]) -> None:
             os.replace(part, kept / final.name)
     if kept.is_dir():
         print(f"{name}: what it had written is kept in {kept}", file=sys.stderr)
+
+
+def _former(path: Path) -> Path | None:
+    """What a former run put at `path`; a kill between the two renames of `replace_dir` has left it beside."""
+    for old in path.parent.glob(f".{path.name}.old-*"):
+        if not path.exists():
+            os.replace(old, path)
+    return path if path.is_dir() else None
 
 
 def _clear_leftovers(path: Path) -> None:

@@ -1,15 +1,16 @@
 """Documents into chunks with vectors. What can't be read is reported by name and reason; the rest goes on.
 
 The output is the same bytes for the same documents, model and settings: documents in the order of their paths, chunks
-in reading order, batches in that order too.
+in reading order. Passages that the former output holds keep their vectors, which changes no byte (tasks/rag/vectors.py).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -18,9 +19,10 @@ from tasks.files import write_json
 from tasks.params import Compute, Embed
 from tasks.progress import log
 from tasks.rag.chunks import MANIFEST, Chunk, content_hash, write_chunks
-from tasks.rag.embedder import Embedder, load_embedder
+from tasks.rag.embedder import Embedder, load_embedder, probe_of
 from tasks.rag.loaders import Problem, load_folder
 from tasks.rag.split import split
+from tasks.rag.vectors import embed_all, forget, known, passages_hash
 from tasks.reports import Report
 
 
@@ -43,8 +45,13 @@ class EmbedReport(Report):
     unknown: dict[str, float] = Field(description="share of a language's tokens that the model does not know")
 
 
-def embed(cfg: Embed, compute: Compute, documents: Path, starter: Path, out: Path) -> EmbedReport:
-    """Load, split and embed all documents below a folder; write chunks.parquet and manifest.json."""
+def embed(
+    cfg: Embed, compute: Compute, documents: Path, starter: Path, out: Path, before: Path | None = None
+) -> EmbedReport:
+    """Load, split and embed all documents below a folder; write chunks.parquet and manifest.json.
+
+    `before` is the former output: a passage that has a vector of the same model there keeps it.
+    """
     from tasks.training.models import set_up
 
     library = load_folder(documents, int(cfg.max_megabytes * 2**20))
@@ -69,7 +76,7 @@ def embed(cfg: Embed, compute: Compute, documents: Path, starter: Path, out: Pat
                 f"warning: {cfg.model} does not know {share:.0%} of the tokens in {language}: dense search will miss "
                 "documents in it; take a multilingual model"
             )
-    vectors = embedder.passages(passages)
+    vectors = embed_all(embedder, passages, known(before, embedder), cfg.save_every)
     write_chunks(out, chunks, vectors)
     lengths = [embedder.count(passage) for passage in passages]
     report = EmbedReport(
@@ -86,16 +93,22 @@ def embed(cfg: Embed, compute: Compute, documents: Path, starter: Path, out: Pat
         cut=sum(embedder.longest is not None and n + embedder.overhead() > embedder.longest for n in lengths),
         unknown=unknown,
     )
-    write_json(
-        out / MANIFEST, manifest(cfg, report, content_hash(chunks, vectors, embedder.weights_sha256), library.problems)
-    )
+    made = {
+        "content_sha256": content_hash(chunks, vectors, embedder.weights_sha256),
+        "passages_sha256": passages_hash(passages),
+        "identity": embedder.identity,
+        "probe": probe_of(embedder, before),
+    }
+    write_json(out / MANIFEST, manifest(cfg, report, made, library.problems))
+    forget()
     return report
 
 
-def manifest(cfg: Embed, report: EmbedReport, content_sha256: str, problems: Sequence[Problem]) -> dict:
-    """artifacts/embedded/manifest.json: enough to search the vectors with the same model and to see what is missing."""
+def manifest(cfg: Embed, report: EmbedReport, made: Mapping[str, Any], problems: Sequence[Problem]) -> dict:
+    """artifacts/embedded/manifest.json: enough to search the vectors with the same model, to keep them, and to see what
+    is missing. `made` says of what and by which model they were made."""
     return {
-        "content_sha256": content_sha256,
+        **made,
         "weights_sha256": report.weights_sha256,
         "model": report.model,
         "dim": report.dim,

@@ -205,7 +205,8 @@ class Quantize(Section):
 class Embed(Section):
     """Documents into chunks with vectors."""
 
-    model: str = Field(description="starter | minilm | a folder | a hub id (owner/name) of a sentence-transformers model")
+    model: str = Field(description="starter | minilm | a folder | a hub id (owner/name) of a sentence-transformers model | "
+                                   "with an endpoint, the name that it has there")
     revision: str | None = Field(description="commit hash of a hub id")
     query_prefix: str | None = Field(description="text put before every question; null: what the model's own settings say")
     passage_prefix: str | None = Field(description="text put before every chunk; null: what the model's own settings say")
@@ -218,6 +219,11 @@ class Embed(Section):
     batch_size: Count = Field(description="chunks of one forward pass")
     unknown_warning: Fraction = Field(description="warn when the model knows less than 1 − this share of a language's tokens")
     max_megabytes: Positive = Field(description="larger documents are reported and left out")
+    endpoint: str | None = Field(
+        description="address of an OpenAI-compatible server that has `model`, up to /v1; null: the model runs here")
+    tokenizer: str | None = Field(
+        description="what counts tokens for an endpoint: a folder or hub id with tokenizer.json; null: an estimate")
+    save_every: Count = Field(description="new vectors after which they are saved, for a run that is killed")
 
 
 class Weaviate(Section):

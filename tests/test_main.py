@@ -66,6 +66,28 @@ def test_a_failed_run_leaves_the_old_output_whole(run):
     assert sorted(p.name for p in folder.iterdir()) == ["metrics", "out", "source"]
 
 
+def count(out: Path, before: Path | None) -> Copied:
+    """A toy stage that counts how often it has run, by its own former output."""
+    size = int((before / "count").read_text()) + 1 if before else 1
+    (out / "count").write_text(str(size))
+    return Copied(seed=0, size=size)
+
+
+def test_a_stage_may_read_its_former_output(tmp_path, monkeypatch):
+    """Nothing at first, then what the last run left, also where a kill between two renames left it beside."""
+    monkeypatch.setattr(door, "stage_function", lambda name: count)
+    words = ["--out", str(tmp_path / "out"), "--metrics", str(tmp_path / "m.json"), "--params", str(ROOT / "params.yaml")]
+    for size in (1, 2):
+        door.run("count", words)
+        assert (tmp_path / "out/count").read_text() == str(size)
+    (tmp_path / "out").rename(tmp_path / ".out.old-1")
+    door.run("count", words)
+    assert (tmp_path / "out/count").read_text() == "3"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.json", "out"]
+    with pytest.raises(SystemExit):
+        door.run("count", [*words, "--before", str(tmp_path)])
+
+
 def test_what_a_killed_run_left_is_cleared(run, tmp_path):
     """A part folder of a dead process does not pile up."""
     (tmp_path / ".out.part-1").mkdir()

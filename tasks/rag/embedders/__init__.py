@@ -1,0 +1,1 @@
+"""The kinds of embedding models behind tasks/rag/embedder.py: weights on this machine, and a server that has them."""
