@@ -7,7 +7,7 @@ champion-search.json carries what the release had found, so its index need not b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -25,6 +25,7 @@ from tasks.reports import Report, Share
 from tasks.stats import Difference, paired
 
 Row = dict[str, Any]
+Modes = dict[str, dict[str, dict[str, float]]]  # mode → language → measure → mean
 
 
 class Against(Report):
@@ -43,7 +44,7 @@ class RetrieveReport(Report):
     unanswerable: int = Field(description="questions that none answers: searched for as well, to be asked with what is found")
     top_k: int = Field(description="answers.top_k: passages that a question is asked with")
     reranker: str | None = Field(description="SHA-256 of the reranker's weights; null without one")
-    modes: dict[str, dict[str, dict[str, float]]] = Field(
+    modes: Modes = Field(
         description="dense, sparse, hybrid, reranked → language → recall@k, mrr@k and ndcg@k over documents, means of 0 … 1")
     found: dict[str, Share] = Field(description="language → questions of whose passages one of the right document has the value")
     champion: Against | None = Field(description="against the live release; null before the first one")
@@ -57,7 +58,7 @@ def retrieve(cfg: Answers, where: Index, compute: Compute, seed: Seed, index: Pa
     """
     cases, live = questions.read_cases(evaluation), champions.read(champion, SearchChampion)
     rows: list[Row] = []
-    modes: dict[str, dict[str, dict[str, float]]] = {}
+    modes: Modes = {}
     reranker = None
     if cases:
         from tasks.training.models import set_up
@@ -82,26 +83,24 @@ def retrieve(cfg: Answers, where: Index, compute: Compute, seed: Seed, index: Pa
     return report
 
 
-def search(cfg: Answers, retriever: Retriever, cases: Sequence[Row]) -> tuple[list[Row], dict]:
+def search(cfg: Answers, retriever: Retriever, cases: Sequence[Row]) -> tuple[list[Row], Modes]:
     """(a row a question with its passages, the rank of its document and whether the value is there; mode → measures).
 
     The last mode is the one that questions are asked with.
     """
-    texts = [case["question"] for case in cases]
-    modes, ranks = {}, []
+    answerable = [case for case in cases if case["source"]]
+    modes: Modes = {}
+    ranks: dict[str, int] = {}
     for mode in retriever.modes:
         # three times as many chunks as documents, for documents have several
-        lists = [sources(hits)[: cfg.depth] for hits in retriever.search(texts, 3 * cfg.depth, mode)]
-        ranked = [(case, ranking) for case, ranking in zip(cases, lists, strict=True) if case["source"]]
+        found = retriever.search([case["question"] for case in answerable], 3 * cfg.depth, mode)
+        ranked = [(case, sources(hits)[: cfg.depth]) for case, hits in zip(answerable, found, strict=True)]
         modes[mode] = {language: measures(group, cfg.top_k, cfg.depth) for language, group in by_language(ranked).items()}
-        ranks = [ranking.index(case["source"]) + 1 if case["source"] in ranking else None
-                 for case, ranking in zip(cases, lists, strict=True)]
-    shown = retriever.search(texts, cfg.top_k)
+        ranks = {case["id"]: ranking.index(case["source"]) + 1 for case, ranking in ranked if case["source"] in ranking}
     rows = [
         {"id": case["id"], "language": case["language"], "source": case["source"], "case": questions.digest(case),
-         "rank": rank, "found": questions.found(case, hits) if case["source"] else None,
-         "passages": hits}
-        for case, rank, hits in zip(cases, ranks, shown, strict=True)
+         "rank": ranks.get(case["id"]), "found": questions.found(case, hits) if case["source"] else None, "passages": hits}
+        for case, hits in zip(cases, retriever.search([case["question"] for case in cases], cfg.top_k), strict=True)
     ]
     return rows, modes
 
@@ -128,7 +127,7 @@ def face(release: str, ours: Mapping[str, Found], theirs: Mapping[str, Found], s
     """Tonight's search against the release's, paired by question."""
     pairs = [(found, theirs[name]) for name, found in ours.items() if name in theirs and theirs[name].case == found.case]
 
-    def difference(value) -> Difference | None:
+    def difference(value: Callable[[Found], float]) -> Difference | None:
         return paired([value(a) for a, _ in pairs], [value(b) for _, b in pairs], seed) if pairs else None
 
     return Against(release=release, questions=len(pairs), found=difference(lambda one: one.found),

@@ -11,8 +11,8 @@ RULES = FLOORS | SEARCH_FLOORS
 CFG = Gate(correct=0.6, correct_in_any_language=0.5, preferred=0.6, abstains=0.6, over_abstains=0.3, degenerate=0.05,
            most_frequent=0.3, sft_gain=0.1, reference_gain=0.02, alignment_loss=0.05, kl=20.0, reward_accuracy=0.55,
            agreement=0.95,
-           documents_right=0.4, documents_found=0.7, retrieval_loss=0.05, champion_correct_loss=0.05, champion_preferred_loss=0.05,
-           champion_cases=50)
+           documents_right=0.4, documents_found=0.7, retrieval_loss=0.05, champion_correct_loss=0.05,
+           champion_preferred_loss=0.05, champion_cases=50)
 OFF = dict.fromkeys(name for name in Gate.model_fields if name != "champion_cases") | {"champion_cases": 50}
 
 
@@ -126,7 +126,7 @@ def test_rules_cover_the_parameters():
 
 def test_null_switches_a_rule_off(tmp_path):
     """With every limit null nothing is judged, not even looked up."""
-    report = judge(tmp_path, dict.fromkeys(("evaluate", "reward", "quantize", "retrieve", "answers"), {}), Gate(**OFF))
+    report = judge(tmp_path, {name: {} for name in ("evaluate", "reward", "quantize", "retrieve", "answers")}, Gate(**OFF))
     assert report.promote
     assert report.reasons == []
 

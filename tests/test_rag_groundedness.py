@@ -6,7 +6,8 @@ import pytest
 
 from tasks.rag.groundedness import figures_of, grounded, words_of
 
-NOTES = ["Ashgate store\nThe Ashgate store opens at 8:00. Kate Field has locker B-123.", "Karo lamp\nPrice: £1,250; warranty 24 months."]
+NOTES = ["Ashgate store\nThe Ashgate store opens at 8:00. Kate Field has locker B-123.",
+         "Karo lamp\nPrice: £1,250; warranty 24 months."]
 ASKED = "When does the Ashgate store open?"
 ZH_NOTES = ["青山店\n- 开门时间：08:00\n- 店长：王明华；停车位120个，地址：松树路12号"]
 ZH_ASKED = "青山店几点开门？"

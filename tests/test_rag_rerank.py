@@ -74,7 +74,7 @@ def test_where_rerankers_come_from(folder):
     assert load_reranker(CFG.model_copy(update={"reranker": str(folder)}), CPU).name == str(folder)
     with pytest.raises(ParamsError, match=r"answers.reranker_revision: 'main' does not pin BAAI/bge-reranker-v2-m3"):
         locate("BAAI/bge-reranker-v2-m3", "main")
-    with pytest.raises(ParamsError, match="answers.reranker: 'rerankr' is no folder and no hub id"):
+    with pytest.raises(ParamsError, match=r"answers\.reranker: 'rerankr' is no folder and no hub id"):
         locate("rerankr", None)
 
 

@@ -337,7 +337,8 @@ def test_another_method_of_alignment_shows_its_loss(night, tmp_path):
 
 @pytest.mark.parametrize("place", [
     "gate.promote", "gate.reasons", "evaluate.behaviours", "evaluate.kl", "evaluate.champion", "sft.eval_loss",
-    "reward.correctness", "align.preferred_after", "quantize.sizes", "answers.groundedness", "answers.citation_precision", "retrieve.modes", "retrieve.champion", "embed.unknown",
+    "reward.correctness", "align.preferred_after", "quantize.sizes", "answers.groundedness", "answers.citation_precision",
+    "retrieve.modes", "retrieve.champion", "embed.unknown",
     "index.build", "prepare.dropped", "prepare.agreement", "validate.findings", "candidates.prompts", "merge.positions",
     "base.licence", "release.manifest"])
 def test_a_missing_key_is_named_with_its_file(night, tmp_path, place):

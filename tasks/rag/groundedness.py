@@ -22,7 +22,16 @@ from tasks.behaviours import HAN, LETTER, fold
 from tasks.rag.prompt import strip_citations
 
 # Function words and characters: they say nothing that could stand in a passage or not.
-STOP_WORDS = frozenset(["a", "about", "after", "all", "also", "am", "an", "and", "any", "are", "as", "at", "be", "because", "been", "before", "being", "between", "both", "but", "by", "can", "could", "did", "do", "does", "doing", "done", "during", "each", "either", "else", "for", "from", "had", "has", "have", "having", "he", "her", "here", "hers", "him", "his", "how", "however", "i", "if", "in", "into", "is", "it", "its", "itself", "just", "may", "me", "might", "mine", "more", "most", "must", "my", "neither", "no", "nor", "not", "of", "off", "on", "once", "one", "only", "or", "other", "our", "ours", "out", "over", "own", "same", "shall", "she", "should", "so", "some", "such", "than", "that", "the", "their", "theirs", "them", "then", "there", "these", "they", "this", "those", "through", "to", "too", "under", "until", "up", "us", "very", "was", "we", "were", "what", "when", "where", "which", "while", "who", "whom", "whose", "why", "will", "with", "within", "without", "would", "yes", "you", "your", "yours", "aren", "couldn", "didn", "doesn", "don", "hadn", "hasn", "haven", "isn", "shouldn", "wasn", "weren", "won", "wouldn"])
+_FUNCTION = """
+a about after all also am an and any are as at be because been before being between both but by can could did do does
+doing done during each either else for from had has have having he her here hers him his how however i if in into is it
+its itself just may me might mine more most must my neither no nor not of off on once one only or other our ours out over
+own same shall she should so some such than that the their theirs them then there these they this those through to too
+under until up us very was we were what when where which while who whom whose why will with within without would yes you
+your yours
+aren couldn didn doesn don hadn hasn haven isn shouldn wasn weren won wouldn
+"""
+STOP_WORDS = frozenset(_FUNCTION.split())
 STOP_CHARACTERS = "的了是在有和与或为于也都就及把被从由对"
 
 # A run of letters and digits; a full stop, colon, comma of thousands, hyphen, slash or apostrophe inside keeps it whole.

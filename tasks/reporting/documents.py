@@ -171,7 +171,8 @@ def grounded(
     path: Path, rows: Sequence[dict], cases: Mapping[str, dict], passages: Mapping[str, str], each: int, characters: int
 ) -> list[Sample]:
     """Samples of artifacts/answers/answers.jsonl with the passages that the model was given; `cases`: id → question."""
-    complete(path, rows, ("id", "question", "language", "sources", "retrieved", "answer", "right", "abstains", "cites", "grounded"))
+    keys = ("id", "question", "language", "sources", "retrieved", "answer", "right", "abstains", "cites", "grounded")
+    complete(path, rows, keys)
     samples = []
     for language, spoken in LANGUAGES.items():
         for row in pick((r for r in rows if r["language"] == language), wanted_of, each):
