@@ -183,7 +183,7 @@ def parser() -> argparse.ArgumentParser:
     own = commands.add_parser("import", help="your own instructions and documents into data/")
     own.add_argument("--instructions", nargs="+", type=Path, required=True, metavar="FILE",
                      help="rows in .json or .jsonl: Alpaca, ShareGPT, messages, prompt/completion")
-    own.add_argument("--documents", type=Path, metavar="DIR", help="folder of Markdown, HTML, PDF, DOCX and text files")
+    own.add_argument("--documents", type=Path, metavar="DIR", help="folder of Markdown, HTML, PDF, DOCX, text, CSV and JSONL files")
     own.add_argument("--keep-others", action="store_true", help="keep the other kinds of data that data/ has")
     preset = commands.add_parser("preset", help="lay presets/NAME.yaml over params.yaml")
     preset.add_argument("name", metavar="NAME")

@@ -47,7 +47,7 @@ def embed(cfg: Embed, compute: Compute, documents: Path, starter: Path, out: Pat
     """Load, split and embed all documents below a folder; write chunks.parquet and manifest.json."""
     from tasks.training.models import set_up
 
-    library = load_folder(documents, int(cfg.max_megabytes * 2**20))
+    library = load_folder(documents, int(cfg.max_megabytes * 2**20), cfg.max_seconds)
     for problem in library.problems:
         log(f"{problem.source}: {problem.reason}{'' if problem.dropped else '; the rest of it is used'}")
     set_up(compute)

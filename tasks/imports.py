@@ -98,7 +98,7 @@ def read_documents(folder: Path, given: Path | None, limits: params.Validate) ->
     from tasks.validation.frames import documents
 
     try:
-        table = documents(folder, round(limits.max_document_megabytes * 2**20))
+        table = documents(folder, round(limits.max_document_megabytes * 2**20), limits.max_document_seconds)
     except DataError as error:  # it names the copy
         raise DataError(str(given or folder), error.what, error.remedy) from None
     told = [f"{given or folder}/{row['where'].partition('/')[2]}: {row['problem']}" for row in table if row["problem"]]

@@ -70,6 +70,7 @@ class Validate(Section):
     max_prompt_characters: Count = Field(description="characters of all messages before the answer")
     max_answer_characters: Count = Field(description="characters of an answer")
     max_document_megabytes: Positive = Field(description="size of a document's file, in 2^20 bytes")
+    max_document_seconds: Count = Field(description="processor seconds that reading a document may take")
     min_document_characters: Count = Field(description="characters of text in a document, at least")
     max_document_characters: Count = Field(description="characters of text in a document, at most")
 
@@ -218,6 +219,8 @@ class Embed(Section):
     batch_size: Count = Field(description="chunks of one forward pass")
     unknown_warning: Fraction = Field(description="warn when the model knows less than 1 − this share of a language's tokens")
     max_megabytes: Positive = Field(description="larger documents are reported and left out")
+    max_seconds: Count = Field(
+        description="processor seconds that reading a document may take before it is reported and left out")
 
 
 class Index(Section):

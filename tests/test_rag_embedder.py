@@ -23,6 +23,7 @@ CFG = Embed(
     batch_size=8,
     unknown_warning=0.2,
     max_megabytes=1,
+    max_seconds=60,
 )
 
 
