@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from tasks.rag.blocks import blocks_of
 from tasks.rag.loaders import Document, Unreadable, load
 from tasks.rag.loaders.csv import separator
 from tasks.rag.loaders.records import paragraphs, unique
-from tasks.rag.split import blocks_of, split
+from tasks.rag.split import split
 
 LIMIT = 2**20
 FAQ = [
@@ -58,7 +59,8 @@ def test_the_splitter_knows_file_and_row(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "gb18030", "utf-16"])
 def test_separators_and_encodings(tmp_path, mark, encoding):
     """Told from the content, also where the values hold the other separators."""
-    rows = [["名称", "价格", "说明书"], ["云雀台灯", "£4;5" if mark != ";" else "£4,5", "见第三页"], ["山毛榉书桌", "£120", "有|无" if mark != "|" else "有"]]
+    price, book = "£4,5" if mark == ";" else "£4;5", "有" if mark == "|" else "有|无"
+    rows = [["名称", "价格", "说明书"], ["云雀台灯", price, "见第三页"], ["山毛榉书桌", "£120", book]]
     data = "\r\n".join(mark.join(row) for row in rows).encode(encoding)
     text = text_of(tmp_path, "a.csv", data)
     assert "## 云雀台灯\n\n- 价格：£4" in text and "## 山毛榉书桌\n\n- 价格：£120\n- 说明书：有" in text
@@ -98,7 +100,10 @@ def test_titles_are_found_and_nothing_of_them_is_lost(tmp_path):
 
 def test_json_values_are_flat_and_as_written(tmp_path):
     """Nested names are joined by dots, lists by commas; 4.50 stays 4.50; null is nothing."""
-    row = '{"name": "Karo", "price": 4.50, "big": 1e3, "ok": true, "none": null, "a": {"b": {"c": "d"}, "e": [1, ["x", null], {"k": 2}]}}'
+    row = (
+        '{"name": "Karo", "price": 4.50, "big": 1e3, "ok": true, "none": null, '
+        '"a": {"b": {"c": "d"}, "e": [1, ["x", null], {"k": 2}]}}'
+    )
     assert text_of(tmp_path, "a.json", row) == "## Karo\n\n- price: 4.50\n- big: 1e3\n- ok: true\n- a.b.c: d\n- a.e: 1, x, k: 2"
 
 
@@ -131,16 +136,19 @@ def test_what_cannot_be_read_says_why(tmp_path, name, data, reason):
 
 
 FORGERIES = [
-    "# Forged", "x\n## Forged\ny", "\u200b# Forged", "\x00## Forged", "Forged\n===", "Forged\n---", "x\r# Forged", "x\x0b# Forged",
-    "| a | b |\n| - | - |", "| # Forged", "# | # Forged |", "```\n# Forged", "~~~py\nx", "> ```", "   ### Forged", "\u3000# Forged",
-    "\xa0# Forged", "\u2028# Forged", "* * *", "# # # Forged", "#\tForged", "\ufeff| a |", "x\n\n\n# Forged\n```\n| a |\n- - -",
+    "# Forged", "x\n## Forged\ny", "\u200b# Forged", "\x00## Forged", "Forged\n===", "Forged\n---", "x\r# Forged",
+    "x\x0b# Forged",
+    "| a | b |\n| - | - |", "| # Forged", "# | # Forged |", "```\n# Forged", "~~~py\nx", "> ```", "   ### Forged",
+    "\u3000# Forged",
+    "\xa0# Forged", "\u2028# Forged", "* * *", "# # # Forged", "#\tForged", "\ufeff| a |",
+    "x\n\n\n# Forged\n```\n| a |\n- - -",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", FORGERIES)
 def test_no_value_can_forge_structure(tmp_path, value):
     """As title, text, label or value: the headings are those of the rows, and everything else is prose."""
-    rows = [{"title": "one", "text": value, "x": value, value: "y"}, {"title": value, "body": "z", "x": "Forged"}, {"name": "three"}]
+    rows = [{"title": "one", "text": value, "x": value, value: "y"}, {"title": value, "body": "z"}, {"name": "three"}]
     text = text_of(tmp_path, "a.json", json.dumps(rows))
     blocks = list(blocks_of(text))
     headings = [(block.level, block.title) for block in blocks if block.kind == "heading"]

@@ -15,17 +15,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from tasks.rag.blocks import ITEM, Block, blocks_of, is_divider
 from tasks.rag.chunks import SEPARATOR, Chunk, chunk_id
 from tasks.rag.loaders import Document
 from tasks.rag.prompt import language_of
 
 Count = Callable[[str], int]  # text → tokens
 
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_ATX = re.compile(r" {0,3}(#{1,6})[ \t]")
-_SETEXT = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
-_RULE = re.compile(r" {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*$")
-_ITEM = re.compile(r"\s*(?:[-*+•·]|\d{1,3}[.)、]|[（(]?[一二三四五六七八九十]{1,3}[)）、])\s+\S|\s*\d{1,3}、")
 _CLOSERS = "\"'”’」』）)]】"
 # Chinese marks end a sentence wherever they stand; Latin ones before a space, and not before a small letter
 _STOP = re.compile(rf"[。！？；…]+[{re.escape(_CLOSERS)}]*|(?<![.!?])[.!?]++[{re.escape(_CLOSERS)}]*+(?=\s+[^\sa-z]|\s*$)")
@@ -33,21 +29,9 @@ _SHORT = re.compile(r"(?:\b(?i:mr|mrs|ms|dr|st|no|nos|vs|approx|e\.g|i\.e|fig|in
 _NUMBER = re.compile(r"\s*\d{1,3}\.")
 _SPACE = re.compile(r"\s+")
 _CLAUSE = re.compile(r"[，、；：]\s*|[,;:]\s+")
-HEADING_LENGTH = 300  # characters; a longer line is a paragraph: headings stand above every chunk of their section
 TOKEN_LENGTH = 16  # characters a token, at most: some tokenizers call a megabyte without spaces one unknown word
 _SHORT_LENGTH = 10  # characters that _SHORT looks at
 _REACH = 1000  # characters around the middle of a sentence in which a place to cut it is looked for
-
-
-@dataclass(frozen=True)
-class Block:
-    """A stretch of a page: prose, table, code, or a heading with its level (1–6)."""
-
-    kind: str
-    start: int
-    end: int
-    level: int = 0
-    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,7 +90,8 @@ def _sections(
 ) -> Iterator[tuple[tuple[str, ...], list[Unit]]]:
     """What chunks may join: each path of headings with the units below it, all of them or paragraph by paragraph.
 
-    The title is the first of each path, also of what stands before it. A heading that nothing follows, not even a lower one, is a unit itself.
+    The title is the first of each path, also of what stands before it. A heading that nothing follows, not even a lower
+    one, is a unit itself.
     """
     blocks = list(blocks_of(text))
     units: list[Unit] = []
@@ -139,77 +124,8 @@ def _above(title: str, path: Sequence[tuple[int, str]]) -> tuple[str, ...]:
 
 def _apart(text: str, before: Block, block: Block) -> bool:
     """Whether an empty line parts two blocks, and they are not items of one list."""
-    items = before.kind == block.kind == "prose" and all(_ITEM.match(text, b.start) for b in (before, block))
+    items = before.kind == block.kind == "prose" and all(ITEM.match(text, b.start) for b in (before, block))
     return text.count("\n", before.end, block.start) > 1 and not items
-
-
-def blocks_of(text: str) -> Iterator[Block]:
-    """Headings, fenced code, tables, list items and paragraphs of Markdown, with their offsets."""
-    lines, offset = [], 0
-    for line in text.split("\n"):
-        lines.append((offset, line))
-        offset += len(line) + 1
-    number = 0
-    while number < len(lines):
-        start, line = lines[number]
-        if not line.strip():
-            number += 1
-        elif mark := _FENCE.match(line):
-            last = number + 1
-            while last < len(lines) and not lines[last][1].strip().startswith(mark.group(1)):
-                last += 1
-            last = min(last, len(lines) - 1)
-            yield Block("code", start, lines[last][0] + len(lines[last][1]))
-            number = last + 1
-        elif (mark := _ATX.match(line)) and len(line) <= HEADING_LENGTH:
-            if title := _title(line[mark.end() :]):
-                yield Block("heading", start, start + len(line), len(mark.group(1)), title)
-            number += 1
-        elif _is_row(line):
-            last = number
-            while last + 1 < len(lines) and _is_row(lines[last + 1][1]):
-                last += 1
-            yield Block("table", start, lines[last][0] + len(lines[last][1]))
-            number = last + 1
-        elif _RULE.match(line):
-            number += 1
-        elif (mark := _SETEXT.match(lines[number + 1][1] if number + 1 < len(lines) else "")) and _is_title(line):
-            yield Block("heading", start, start + len(line), 1 if mark.group(1)[0] == "=" else 2, line.strip())
-            number += 2
-        else:
-            last = number
-            while last + 1 < len(lines) and _continues(lines[last + 1][1]):
-                last += 1
-            yield Block("prose", start, lines[last][0] + len(lines[last][1]))
-            number = last + 1
-
-
-def _title(words: str) -> str:
-    """The words of a heading without the marks that may close it: A # → A, but C# stays."""
-    words = words.strip()
-    bare = words.rstrip("#")
-    return bare.rstrip() if not bare or bare[-1].isspace() else words
-
-
-def _is_title(line: str) -> bool:
-    """Whether a line can be made a heading by the one below it."""
-    return len(line) <= HEADING_LENGTH and not _ITEM.match(line)
-
-
-def _is_row(line: str) -> bool:
-    """Whether a line is a table's: | a | b |."""
-    line = line.strip()
-    return len(line) > 1 and line[0] == line[-1] == "|"
-
-
-def _is_divider(line: str) -> bool:
-    """Whether a line parts a table's head from its rows: | --- | :-: |."""
-    return "-" in line and not line.strip(" \t:|-")
-
-
-def _continues(line: str) -> bool:
-    """Whether a line goes on with the paragraph above it."""
-    return bool(line.strip()) and not _is_row(line) and not any(p.match(line) for p in (_FENCE, _ATX, _ITEM, _RULE))
 
 
 def sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -242,7 +158,7 @@ def _units(text: str, block: Block, count: Count, budget: int) -> list[Unit]:
     if count(text[block.start : block.end]) <= budget:
         return [Unit(block.start, block.end, prose=False)]
     rows = list(_rows(text, block))
-    if block.kind == "table" and len(rows) > 2 and _is_divider(text[slice(*rows[1])]):
+    if block.kind == "table" and len(rows) > 2 and is_divider(text[slice(*rows[1])]):
         head = text[rows[0][0] : rows[1][1]] + "\n"
         if (cost := count(head)) <= budget // 2:
             # a first row that fits follows its head in the text; the others, and parts of a long one, get it repeated
