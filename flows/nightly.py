@@ -65,6 +65,8 @@ def nightly(options: Options) -> list[str]:
     root = Path.cwd()
     processes.reopen()
     night = steps.Night(root, params.load(root / "params.yaml"), Screen(options.verbose), datetime.now().astimezone())
+    if night.params.sources.sql:
+        steps.fetch_sources(night)  # before the graph is read, for it changes data/
     graph = steps.make_ready(night)
     names = graph.with_ancestors(options.stages) if options.stages else graph.names
     unchanged = graph.unchanged(ignoring=_settled(night)) & set(names)
@@ -80,6 +82,7 @@ def nightly(options: Options) -> list[str]:
     tally = {word: list(night.states.values()).count(word) for word in ("ran", "cached", "failed", "skipped")}
     summary = [
         ", ".join(f"{count} {word}" for word, count in tally.items() if count),
+        *night.notices,
         *finish(night, options, not failures),
     ]
     for line in summary:
