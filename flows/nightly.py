@@ -64,7 +64,7 @@ def nightly(options: Options) -> list[str]:
     """One night; returns what came out, a line each. NightFailedError when a stage failed."""
     night = begin(options.verbose)
     failures, tally = work(night, options.stages, _settled, "nightly")
-    return told([tally, *finish(night, options, not failures)], failures)
+    return told([tally, *night.notices, *finish(night, options, not failures)], failures)
 
 
 def begin(verbose: bool) -> steps.Night:
@@ -81,6 +81,8 @@ def work(
 
     `settled` names files whose changes do not count.
     """
+    if night.params.sources.sql:
+        steps.fetch_sources(night)  # before the graph is read, for it changes data/
     graph = steps.make_ready(night)
     names = graph.with_ancestors(stages) if stages else graph.names
     unchanged = graph.unchanged(ignoring=settled(night)) & set(names)

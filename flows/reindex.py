@@ -39,7 +39,7 @@ def reindex(options: Options) -> list[str]:
     """Documents into a live index; returns what came out, a line each. NightFailedError when a stage failed."""
     night = nightly.begin(options.verbose)
     failures, tally = nightly.work(night, STAGES, _settled, "reindex")
-    return nightly.told([tally, *finish(night, options, not failures)], failures)
+    return nightly.told([tally, *night.notices, *finish(night, options, not failures)], failures)
 
 
 def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:

@@ -14,7 +14,7 @@ from prefect.states import Completed, State
 
 from flows import dvc
 from flows.screen import Screen
-from tasks import documents_release, git, live_index, promote
+from tasks import documents_release, git, live_index, promote, sources
 from tasks.bootstrap import bootstrap
 from tasks.errors import GateError, NightshiftError, ServiceError
 from tasks.figures import figures_from, stage_of, text
@@ -38,6 +38,7 @@ class Night:
     screen: Screen
     began: datetime
     states: dict[str, str] = field(default_factory=dict)  # stage → ran, cached, failed, skipped
+    notices: list[str] = field(default_factory=list)  # what somebody has to look at, for the summary
 
     @property
     def metrics(self) -> Path:
@@ -54,16 +55,37 @@ class Night:
 def make_ready(night: Night) -> dvc.Graph:
     """data/ is there, the champion files follow the live release; returns the graph and what has changed in it."""
     log = get_run_logger()
-    line = bootstrap(night.root)
-    log.info(line)
-    if "filled" in line or "restored" in line:
-        night.screen.line(line)
+    _fill(night)
     if promote.settle(night.root):
         log.warning("the champion files now follow releases/LIVE; an earlier promotion had been interrupted")
     release = promote.live(night.root)
     for line in live_index.follow(night.root, promote.record(night.root, release)["manifest"]) if release else ():
         log.warning(line)
     return dvc.read(night.root, night.params.nightly.lock_minutes * 60)
+
+
+def _fill(night: Night) -> None:
+    """data/ as data.dvc names it, where there is none."""
+    line = bootstrap(night.root)
+    get_run_logger().info(line)
+    if "filled" in line or "restored" in line:
+        night.screen.line(line)
+
+
+@task(name="fetch sources", task_run_name="fetch sources")
+def fetch_sources(night: Night) -> State[None]:
+    """Rows of databases into data/documents/sql; stage data.dvc takes them in. A source that fails does not lose the night."""
+    log = get_run_logger()
+    _fill(night)
+    found = sources.fetch(night.root, night.params)
+    for each in found:
+        log.log(logging.ERROR if each.error else logging.INFO, str(each))
+        if each.error:
+            night.screen.line(f"source {each}")
+            night.notices.append(f"source {each}")
+    for path in sources.left_over(night.root, night.params.sources.sql):
+        log.warning("%s is of a source that params.yaml no longer has; it is still a document", path)
+    return Completed(name="Incomplete" if any(each.error for each in found) else None, message="; ".join(map(str, found)))
 
 
 @task

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tasks.errors import DataError
+from tasks.errors import DataError, ServiceError
 from tasks.files import replace_dir
 
 DATA, EXAMPLES = "data", "examples"
@@ -45,6 +45,14 @@ def bootstrap(root: Path) -> str:
     _copy(examples, data)
     subprocess.run([sys.executable, "-m", "dvc", "add", "--quiet", DATA], cwd=root, check=True)
     return f"{DATA}/ filled from {EXAMPLES}/ and tracked in {pointer.name}"
+
+
+def track(root: Path) -> str:
+    """`dvc add data`; returns the hash that data.dvc names now."""
+    done = subprocess.run([sys.executable, "-m", "dvc", "add", "--quiet", DATA], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise ServiceError(f"dvc add {DATA}", (done.stderr or done.stdout).strip(), f"the files lie in {DATA}/; run it again")
+    return tracked_hash(root / f"{DATA}.dvc")
 
 
 def tracked_hash(pointer: Path) -> str:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks import documents_release, environment, git, imports, live_index, presets, promote
+from tasks import documents_release, environment, git, imports, live_index, presets, promote, sources
 from tasks.bootstrap import bootstrap
 from tasks.errors import NightshiftError, ServiceError
 from tasks.figures import difference, text
@@ -185,10 +185,12 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--no-commit", dest="commit", action="store_false", help="leave the commit to you")
     commands.add_parser("builds", help="builds of the search index, which one the store points at, and what is wrong there")
     commands.add_parser("bootstrap", help="fill data/ on a fresh clone")
+    commands.add_parser("fetch", help="take the rows of all sources in params.yaml into data/documents/sql")
     own = commands.add_parser("import", help="your own instructions and documents into data/")
     own.add_argument("--instructions", nargs="+", type=Path, required=True, metavar="FILE",
                      help="rows in .json or .jsonl: Alpaca, ShareGPT, messages, prompt/completion")
-    own.add_argument("--documents", type=Path, metavar="DIR", help="folder of Markdown, HTML, PDF, DOCX and text files")
+    own.add_argument("--documents", type=Path, metavar="DIR",
+                     help="folder of Markdown, HTML, PDF, DOCX, text, CSV, TSV, JSONL and JSON files")
     own.add_argument("--keep-others", action="store_true", help="keep the other kinds of data that data/ has")
     preset = commands.add_parser("preset", help="lay presets/NAME.yaml over params.yaml")
     preset.add_argument("name", metavar="NAME")
@@ -207,6 +209,7 @@ def main(words: list[str] | None = None) -> int:
         "rollback": lambda: roll_back(root, given.release, given.commit),
         "builds": lambda: live_index.listing(root),
         "bootstrap": lambda: [bootstrap(root)],
+        "fetch": lambda: sources.fetch_now(root),
         "import": lambda: imports.lay(root, given.instructions, given.documents, given.keep_others),
         "preset": lambda: presets.apply(root, given.name),
     }

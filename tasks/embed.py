@@ -54,7 +54,7 @@ def embed(
     """
     from tasks.training.models import set_up
 
-    library = load_folder(documents, int(cfg.max_megabytes * 2**20))
+    library = load_folder(documents, int(cfg.max_megabytes * 2**20), cfg.max_seconds)
     for problem in library.problems:
         log(f"{problem.source}: {problem.reason}{'' if problem.dropped else '; the rest of it is used'}")
     set_up(compute)

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tasks import params
-from tasks.bootstrap import DATA, tracked_hash
-from tasks.errors import DataError, ServiceError
+from tasks.bootstrap import DATA, track
+from tasks.errors import DataError
 from tasks.formats import read_instructions
 from tasks.formats.files import SUFFIXES
 
@@ -37,15 +35,13 @@ def lay(root: Path, instructions: Sequence[Path], documents: Path | None, keep_o
         before = swap(part, data, root / ".nightshift")
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    done = subprocess.run([sys.executable, "-m", "dvc", "add", "--quiet", DATA], cwd=root, capture_output=True, text=True)
-    if done.returncode:
-        raise ServiceError(f"dvc add {DATA}", (done.stderr or done.stdout).strip(), f"the files lie in {DATA}/; run it again")
+    tracked = track(root)
     absent = [kind for kind in KINDS if not (data / kind).is_dir()]
     if before:
         lines.append(f"before: the data that was there is in {before.relative_to(root).as_posix()}")
     if absent:
         lines.append(f"absent: {', '.join(absent)}; a night can do without: nightshift preset own-data")
-    return [*lines, f"tracked: {DATA}.dvc names {tracked_hash(root / f'{DATA}.dvc')}"]
+    return [*lines, f"tracked: {DATA}.dvc names {tracked}"]
 
 
 def gather(part: Path, data: Path, instructions: Sequence[Path], documents: Path | None, keep_others: bool) -> None:
@@ -98,7 +94,7 @@ def read_documents(folder: Path, given: Path | None, limits: params.Validate) ->
     from tasks.validation.frames import documents
 
     try:
-        table = documents(folder, round(limits.max_document_megabytes * 2**20))
+        table = documents(folder, round(limits.max_document_megabytes * 2**20), limits.max_document_seconds)
     except DataError as error:  # it names the copy
         raise DataError(str(given or folder), error.what, error.remedy) from None
     told = [f"{given or folder}/{row['where'].partition('/')[2]}: {row['problem']}" for row in table if row["problem"]]

@@ -7,7 +7,7 @@ Each field's description carries its unit. A stage function names the sections i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -40,6 +40,38 @@ class Compute(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes a GPU where there is one")
 
 
+class SqlSource(Section):
+    """One SQL query whose rows become documents."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] = Field(description="name of its snapshot: a-z 0-9 - _")
+    url: str | None = Field(None, description="SQLAlchemy URL without a password; in its place url_env")
+    url_env: str | None = Field(None, description="environment variable that holds the URL")
+    query: str = Field(description="one SELECT, or WITH … SELECT")
+    title: str | None = Field(None, description="column that names a row; absent: by its name (title, name, subject, …)")
+    text: str | None = Field(None, description="column with long text; absent: by its name (text, content, body, …)")
+
+    @model_validator(mode="after")
+    def _one_address(self) -> SqlSource:
+        if (self.url is None) == (self.url_env is None):
+            raise ValueError("needs either url or url_env")
+        return self
+
+
+class Sources(Section):
+    """Databases whose rows are snapshotted into data/documents before a night; never part of a stage's inputs."""
+
+    sql: list[SqlSource] = Field(description="queries, each with its database")
+    max_rows: Count = Field(description="rows of a query; one that gives more is refused")
+    max_seconds: Positive = Field(description="seconds to connect and read")
+
+    @model_validator(mode="after")
+    def _apart(self) -> Sources:
+        names = [source.name for source in self.sql]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two sources are called {twice[0]}")
+        return self
+
+
 class Lora(Section):
     """A low-rank adapter: W₀ + (α/r)·BA (Hu et al. 2021, eq. 3), B = 0 at the start."""
 
@@ -70,6 +102,7 @@ class Validate(Section):
     max_prompt_characters: Count = Field(description="characters of all messages before the answer")
     max_answer_characters: Count = Field(description="characters of an answer")
     max_document_megabytes: Positive = Field(description="size of a document's file, in 2^20 bytes")
+    max_document_seconds: Count = Field(description="processor seconds that reading a document may take")
     min_document_characters: Count = Field(description="characters of text in a document, at least")
     max_document_characters: Count = Field(description="characters of text in a document, at most")
 
@@ -224,6 +257,8 @@ class Embed(Section):
     tokenizer: str | None = Field(
         description="what counts tokens for an endpoint: a folder or hub id with tokenizer.json; null: an estimate")
     save_every: Count = Field(description="new vectors after which they are saved, for a run that is killed")
+    max_seconds: Count = Field(
+        description="processor seconds that reading a document may take before it is reported and left out")
 
 
 class Weaviate(Section):
@@ -337,6 +372,7 @@ class Params(Section):
 
     seed: Seed
     compute: Compute
+    sources: Sources
     validate_: Validate = Field(alias="validate")
     prepare: Prepare
     base: Base
@@ -400,14 +436,19 @@ def _problem(path: Path, item: dict) -> str:
         return f"{path}: {where}: no such parameter ({hint})"
     if item["type"] == "missing":
         return f"{path}: {where}: is missing (params.yaml is complete: no default hides in code)"
-    return f"{path}: {where}: {item['msg']} (found {item['input']!r})"
+    found = "" if isinstance(item["input"], dict) or "url" in item["loc"] else f" (found {item['input']!r})"
+    return f"{path}: {where}: {item['msg']}{found}"  # a URL may hold a password, and a whole section is no answer
 
 
 def _known(loc: tuple) -> list[str]:
     model: type[BaseModel] = Params
     for part in loc:
+        if isinstance(part, int):  # of a list
+            continue
         field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        kinds = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        found = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if found is None:
             return []
-        model = field.annotation
+        model = found
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -70,7 +70,7 @@ def validate(cfg: Validate, data: Path, docs_out: Path) -> ValidateReport:
     """
     raw = frames.read(data)
     missing = presence.absent(cfg.min_rows, raw)
-    tables = frames.tables(raw, round(cfg.max_document_megabytes * 2**20))
+    tables = frames.tables(raw, round(cfg.max_document_megabytes * 2**20), cfg.max_document_seconds)
     results = run(cfg, {kind: table for kind, table in tables.items() if kind not in missing})
     findings, refused = [], {}
     for kind, result in results.items():

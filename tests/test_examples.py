@@ -38,7 +38,7 @@ def made(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def texts() -> dict[str, str]:
     """documents/… → the text that the loaders get out of it."""
-    library = loaders.load_folder(EXAMPLES / "documents", 2**20)
+    library = loaders.load_folder(EXAMPLES / "documents", 2**20, 60)
     assert not library.problems
     return {d.source: "\n".join(page.text for page in d.pages) for d in library.documents}
 

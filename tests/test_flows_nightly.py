@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 from pathlib import Path
 
 import minigraph
@@ -161,6 +162,32 @@ def test_a_failing_stage_fails_the_night_and_the_others_finish(night, monkeypatc
     summary = night.run(push=False)
     assert sorted(minigraph.ran(night.root)) == ["evaluate", "release", "sft"]
     assert f"release: {promote.live(night.root)} is live (before: {live})" in summary
+
+
+def test_rows_of_a_database_are_documents_of_the_night(night):
+    """Taken before the graph is read, committed with the night; a database out of reach is said, and the night is not lost."""
+    with sqlite3.connect(night.root / "helpdesk.db") as database:
+        database.execute("create table tickets (subject text)")
+        database.execute("insert into tickets values ('lamp')")
+    database.close()
+    text = (night.root / "params.yaml").read_text()
+    source = "sql: [{name: tickets, url: 'sqlite:///helpdesk.db', query: select subject from tickets}]"
+    (night.root / "params.yaml").write_text(text.replace("sql: []", source))
+    snapshot, pointer = night.root / "data/documents/sql/tickets.jsonl", night.root / "data.dvc"
+    before = pointer.read_text()
+    night.run(push=False)
+    assert snapshot.read_text() == '{"subject": "lamp"}\n' and night.states["data.dvc"] == "Completed"
+    assert pointer.read_text() != before and "data.dvc" in night.git("log", "-3", "--format=", "--name-only").split()
+    assert "tickets: 1 row, new" in night.logs and night.states["fetch sources"] == "Completed"
+    (night.root / "helpdesk.db").unlink()
+    before = pointer.read_text()
+    summary = night.run(push=False)
+    assert summary[0] == "6 cached" and "source tickets: NOT FETCHED" in summary[1]
+    assert night.states["fetch sources"] == "Incomplete"
+    assert snapshot.read_text() == '{"subject": "lamp"}\n' and pointer.read_text() == before
+    (night.root / "params.yaml").write_text(text)
+    night.run(push=False)
+    assert snapshot.is_file() and "fetch sources" not in night.states
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ CFG = Embed(
     endpoint=None,
     tokenizer=None,
     save_every=1000,
+    max_seconds=60,
 )
 
 

@@ -193,7 +193,7 @@ def test_a_folder_goes_on_past_bad_files(tmp_path):
     (folder / "old.doc").write_bytes(b"x")
     (folder / ".hidden").write_bytes(b"x")
     (folder / "~$staff.docx").write_bytes(b"x")
-    library = load_folder(folder, LIMIT)
+    library = load_folder(folder, LIMIT, 60)
     assert [d.source for d in library.documents] == [
         "documents/memos/冬季.txt",
         "documents/plans.md",
@@ -215,4 +215,4 @@ def test_a_folder_without_documents_is_an_error(tmp_path):
     """Nothing to index is a mistake; the first problem says which."""
     (tmp_path / "a.doc").write_bytes(b"x")
     with pytest.raises(DataError, match=r"no document that can be read .*a\.doc: no loader for \.doc"):
-        load_folder(tmp_path, LIMIT)
+        load_folder(tmp_path, LIMIT, 60)

@@ -2,9 +2,10 @@
 
 import pytest
 
+from tasks.rag.blocks import blocks_of
 from tasks.rag.chunks import chunk_id
 from tasks.rag.loaders import Document, Page
-from tasks.rag.split import blocks_of, sentences, split
+from tasks.rag.split import sentences, split
 
 
 def words(text: str) -> int:

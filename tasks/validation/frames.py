@@ -6,7 +6,6 @@ evaluation set as well. `where` names the row; a row that could not be read has 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tasks import behaviours
 from tasks.duplicates import folded, questions
 from tasks.errors import DataError
+from tasks.files import sha256_file
 from tasks.formats import (
     Case,
     Instruction,
@@ -60,7 +60,7 @@ def read(data: Path) -> Raw:
     )
 
 
-def tables(raw: Raw, max_bytes: int) -> dict[str, Table]:
+def tables(raw: Raw, max_bytes: int, max_seconds: int) -> dict[str, Table]:
     """Kind → rows with the columns of that kind."""
     held_out = {q for case in raw.evaluation.rows for q in questions(case.messages)}
     return {
@@ -68,7 +68,7 @@ def tables(raw: Raw, max_bytes: int) -> dict[str, Table]:
         "preferences": _preferences(raw.preferences, held_out),
         "prompts": _prompts(raw.prompts, held_out),
         "evaluation": _evaluation(raw.evaluation, raw.folder),
-        "documents": documents(raw.folder / "documents", max_bytes),
+        "documents": documents(raw.folder / "documents", max_bytes, max_seconds),
     }
 
 
@@ -212,28 +212,24 @@ def _distracted(case: Case) -> bool | None:
     return behaviours.fold(case.fields["answer"]) in {behaviours.fold(d) for d in case.fields["distractors"]}
 
 
-def documents(folder: Path, max_bytes: int) -> Table:
+def documents(folder: Path, max_bytes: int, max_seconds: int) -> Table:
     """One row a file. The text is what the loaders of the embed stage get out of it."""
-    from tasks.rag import loaders
+    from tasks.rag.loaders import KNOWN, Unreadable, files
+    from tasks.rag.loaders.reader import Reader
 
-    paths = [p for p in folder.rglob("*") if p.is_file()] if folder.is_dir() else []
-    paths = [p for p in paths if not any(part.startswith((".", "~$")) for part in p.relative_to(folder).parts)]
-    if not paths:
-        raise DataError(str(folder), "holds no documents", "put .md .txt .html .pdf or .docx files there")
+    found = files(folder) if folder.is_dir() else []
+    if not found:
+        raise DataError(str(folder), "holds no documents", f"put files there: {KNOWN}")
     table, seen = [], set()
-    for path in sorted(paths, key=lambda p: p.relative_to(folder).as_posix()):
-        where = f"{folder.name}/{path.relative_to(folder).as_posix()}"
-        row = {"where": where, "problem": None, "suffix": path.suffix.lower(), "bytes": path.stat().st_size}
-        try:
-            pages = loaders.load(path, where, max_bytes).pages
-        except Exception as error:  # a parser may fail in any way on a broken file; the check is there to say so
-            row["problem"] = (
-                f"cannot be read ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
-            )
-        else:
-            row["characters"] = sum(len(page.text) for page in pages)
-        digest = hashlib.sha256(path.read_bytes()).digest()
-        row["duplicate"] = digest in seen
-        seen.add(digest)
-        table.append(row)
+    with Reader(max_bytes, max_seconds) as reader:
+        for path, where in found:
+            row = {"where": where, "problem": None, "suffix": path.suffix.lower(), "bytes": path.stat().st_size}
+            try:
+                row["characters"] = sum(len(page.text) for page in reader.load(path, where).pages)
+            except Unreadable as reason:
+                row["problem"] = f"cannot be read ({reason})"
+            digest = sha256_file(path)
+            row["duplicate"] = digest in seen
+            seen.add(digest)
+            table.append(row)
     return table

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tasks.params import Validate
+from tasks.rag.loaders import FORMATS
 
 if TYPE_CHECKING:
     from great_expectations import ExpectationSuite
 
 DROP, KEEP = {"drop": True}, {"drop": False}
 TURNS = r"^(?:system )?(?:user assistant )*user assistant$"
-SUFFIXES = [".md", ".markdown", ".txt", ".text", ".html", ".htm", ".pdf", ".docx"]
 
 
 def suites(cfg: Validate) -> dict[str, ExpectationSuite]:
@@ -145,7 +145,7 @@ def suites(cfg: Validate) -> dict[str, ExpectationSuite]:
         ],
         "documents": [
             rows(1),
-            only("suffix", SUFFIXES, "there is a loader for the file", severity="warning"),
+            only("suffix", list(FORMATS), "there is a loader for the file", severity="warning"),
             null("problem", "the document can be read", most),
             between(
                 "bytes",
