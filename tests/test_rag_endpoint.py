@@ -342,7 +342,7 @@ def test_tokens_are_estimated_or_counted(server, tmp_path):
     words = fixtures.write_word_model(tmp_path / "words", "store opens")
     assert load_tokenizer(str(words), None, STARTER).encode("the store").ids == [0, 1]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="holds no tokenizer.json that can be read"):
+    with pytest.raises(ModelError, match=r"holds no tokenizer.json that can be read"):
         load_tokenizer(str(tmp_path / "empty"), None, STARTER)
-    with pytest.raises(ParamsError, match="embed.tokenizer: 'startr' is no folder and no hub id"):
+    with pytest.raises(ParamsError, match=r"embed.tokenizer: 'startr' is no folder and no hub id"):
         load_tokenizer("startr", None, STARTER)
