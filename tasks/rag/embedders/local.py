@@ -68,8 +68,8 @@ class LocalEmbedder:
         self._padded = not isinstance(self._model[0], StaticEmbedding)
         prompts = self._model.prompts or {}
         self._prefixes: dict[str, str] = {
-            "query": prompts.get("query", "") if query_prefix is None else query_prefix,
-            "document": prompts.get("document", "") if passage_prefix is None else passage_prefix,
+            "query": (prompts.get("query") or "") if query_prefix is None else query_prefix,
+            "document": (prompts.get("document") or "") if passage_prefix is None else passage_prefix,
         }
         self.weights_sha256 = weights_hash(folder)
         self.dim = int(self._model.get_embedding_dimension() or 0)
