@@ -52,7 +52,7 @@ def test_the_starter_model(starter):
     assert starter.queries([]).shape == (0, starter.dim)
 
 
-WORDS = ["the", "store", "opens", "at", "nine", "and", "closes", "its", "lamp", "costs", "more", "than", "a", "rug", "in", "aisle"]
+WORDS = ["the", "store", "opens", "at", "nine", "and", "closes", "its", "lamp", "costs", "more", "than", "rugs", "in", "aisle"]
 
 
 @pytest.fixture(scope="module", params=["starter", "transformer", "minilm"])
@@ -80,7 +80,7 @@ def test_vectors_do_not_depend_on_the_batch(any_model):
 
 def test_only_padding_is_avoided(any_model):
     """The vectors are those of the library on the plain list, up to the last bits of fp32."""
-    texts = [" ".join(WORDS[:length]) for length in (1, 2, 3, 7, 11, 16)]
+    texts = [" ".join(WORDS[:length]) for length in (1, 2, 3, 7, 11, 15)]
     plain = any_model._model.encode_document(texts, normalize_embeddings=True)
     assert any_model.passages(texts) == pytest.approx(plain, abs=2e-6)
 

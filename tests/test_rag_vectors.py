@@ -190,6 +190,7 @@ def test_a_flipped_bit_in_a_shard_is_seen(watched):
     assert watched.made == ["store 1"]
 
 
+@pytest.mark.slow  # three starts of the stage below DVC
 def test_dvc_leaves_the_former_output_to_the_stage(tmp_path):
     """Real DVC, the real door, 100 documents: one changes, `dvc repro` embeds its one chunk, and the output is that of a
     repro from nothing."""

@@ -67,9 +67,9 @@ class LocalEmbedder:
         self.name, self._batch_size = name, batch_size
         self._padded = not isinstance(self._model[0], StaticEmbedding)
         prompts = self._model.prompts or {}
-        self._prefixes = {
-            "query": prompts.get("query", "") if query_prefix is None else query_prefix,
-            "document": prompts.get("document", "") if passage_prefix is None else passage_prefix,
+        self._prefixes: dict[str, str] = {
+            "query": (prompts.get("query") or "") if query_prefix is None else query_prefix,
+            "document": (prompts.get("document") or "") if passage_prefix is None else passage_prefix,
         }
         self.weights_sha256 = weights_hash(folder)
         self.dim = int(self._model.get_embedding_dimension() or 0)
@@ -77,7 +77,7 @@ class LocalEmbedder:
         self.longest: int | None = None if longest is None or longest == float("inf") else int(longest)
         self._unknown = _unknown_id(self._model.tokenizer)
         self.identity = sha256_lines(["vectors 1", self.weights_sha256, self._prefixes["document"], str(self.longest)])
-        self.probe = None
+        self.probe: np.ndarray | None = None  # the weights are hashed
 
     def passages(self, texts: Sequence[str]) -> np.ndarray:
         """(n, dim) fp32, each of length 1."""
