@@ -96,7 +96,8 @@ def model(root: Path, weights: str, good: bool = True) -> None:
 def house(tmp_path) -> Path:
     """A repository with one live release: model "one", documents "old"."""
     root = tmp_path
-    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {n: {"cmd": "true", "outs": [f"artifacts/{f}"]} for n, f in FOLDERS.items()}}))
+    stages = {name: {"cmd": "true", "outs": [f"artifacts/{folder}"]} for name, folder in FOLDERS.items()}
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["release"]["figures"] = {
         "right, facts %": "evaluate.x",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import ModelError, ParamsError
-from tasks.rag.rerank import CrossEncoder, load_reranker, locate
+from tasks.rag.rerank import CrossEncoder, load_reranker
 from tests.rag_fixtures import STARTER
 from tests.test_answers import CFG
 from tests.test_rag_embedder import CPU
@@ -73,9 +73,9 @@ def test_where_rerankers_come_from(folder):
     assert load_reranker(CFG, CPU) is None
     assert load_reranker(CFG.model_copy(update={"reranker": str(folder)}), CPU).name == str(folder)
     with pytest.raises(ParamsError, match=r"answers.reranker_revision: 'main' does not pin BAAI/bge-reranker-v2-m3"):
-        locate("BAAI/bge-reranker-v2-m3", "main")
+        load_reranker(CFG.model_copy(update={"reranker": "BAAI/bge-reranker-v2-m3", "reranker_revision": "main"}), CPU)
     with pytest.raises(ParamsError, match=r"answers\.reranker: 'rerankr' is no folder and no hub id"):
-        locate("rerankr", None)
+        load_reranker(CFG.model_copy(update={"reranker": "rerankr"}), CPU)
 
 
 def test_models_that_are_not_loaded(folder, tmp_path):

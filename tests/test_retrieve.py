@@ -12,7 +12,7 @@ from tasks.champion import Found, SearchChampion
 from tasks.embed import embed
 from tasks.files import read_json, read_jsonl, sha256_tree, write_jsonl
 from tasks.index import index
-from tasks.params import Index, Seed
+from tasks.params import Seed
 from tasks.rag.questions import digest, read_passages
 from tasks.retrieve import face, measures, retrieve
 from tests import rag_fixtures as fixtures
@@ -35,7 +35,7 @@ def world(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("world")
     for name in ("embedded", "index"):
         (root / name).mkdir()
-    cfg = Index(store="lancedb", folder=str(root / "stores"), exact_below=100, probes=4, candidates=8, alpha=0.4)
+    cfg = fixtures.index_params(root / "stores", probes=4)
     embed(EMBED, CPU, fixtures.write_documents(root / "documents"), fixtures.STARTER, root / "embedded")
     index(cfg, root / "embedded", root / "index")
     write_jsonl(root / "documents.jsonl", CASES)
@@ -46,8 +46,8 @@ def world(tmp_path_factory) -> Path:
 def run(root: Path, out: Path, cfg=ONE, champion: str = "champion-search.json"):
     """The stage on the world."""
     out.mkdir()
-    return retrieve(cfg, CPU, Seed(value=1), root / "index", root / "embedded", fixtures.STARTER, root / "documents.jsonl",
-                    root / champion, out)
+    return retrieve(cfg, fixtures.index_params(root / "stores"), CPU, Seed(value=1), root / "index", root / "embedded",
+                    fixtures.STARTER, root / "documents.jsonl", root / champion, out)
 
 
 def test_every_question_is_looked_up_and_again(world, tmp_path):
@@ -107,7 +107,7 @@ def test_no_questions(tmp_path, capsys):
     write_jsonl(tmp_path / "documents.jsonl", [])
     champions.write(tmp_path / "champion-search.json", SearchChampion(release="r1"))
     gone = tmp_path / "gone"
-    report = retrieve(ONE, CPU, Seed(value=1), gone, gone, gone, tmp_path / "documents.jsonl",
+    report = retrieve(ONE, fixtures.index_params(gone), CPU, Seed(value=1), gone, gone, gone, tmp_path / "documents.jsonl",
                       tmp_path / "champion-search.json", tmp_path / "out")
     assert "has no questions" in capsys.readouterr().err
     assert (report.questions, report.modes, report.found, report.champion.release) == (0, {}, {}, "r1")
