@@ -7,7 +7,6 @@ import dataclasses
 import json
 import logging
 import socket
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -216,35 +215,53 @@ def test_time_is_bounded_and_a_stuck_answer_keeps_its_slot(made, loaded):
         assert response.status_code == 200
 
 
-def test_a_client_that_goes_away_stops_its_answer(made, loaded):
-    """The model chooses tokens at 20 a second; after the second one nobody listens, and it stops long before the end."""
-    calls = threading.Semaphore(0)
-    counted = []
+@contextlib.contextmanager
+def slow_and_endless(loaded):
+    """The release with a model that chooses 20 tokens a second and never an end; and a list that grows with each."""
+    chosen: list[int] = []
 
     def slowly(*_) -> None:
-        counted.append(1)
-        calls.release()
+        chosen.append(1)
         time.sleep(0.05)
 
     hook = loaded.model.register_forward_hook(slowly)
-    endless = dataclasses.replace(
-        loaded, answering=loaded.answering.model_copy(update={"max_new_tokens": 80}), tokenizer=_never_ending(loaded.tokenizer))
+    settings = loaded.answering.model_copy(update={"max_new_tokens": 80})
     try:
-        with serving(made.root, lambda *_: endless, concurrent=1) as (client, _):
-            for streamed in (True, False):
-                counted.clear()
-                with socket.create_connection((client.base_url.host, client.base_url.port)) as raw:
-                    body = json.dumps(question(WHEN, stream=streamed)).encode()
-                    raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                                b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
-                    for _ in range(2):
-                        assert calls.acquire(timeout=30)
-                time.sleep(0.5)
-                stopped = len(counted)
-                time.sleep(0.3)
-                assert len(counted) == stopped < 40
+        yield dataclasses.replace(loaded, answering=settings, tokenizer=_never_ending(loaded.tokenizer)), chosen
     finally:
         hook.remove()
+
+
+def send(client: httpx.Client, body: dict) -> socket.socket:
+    """A chat request on a socket of its own, whose answer nobody reads yet."""
+    raw, data = socket.create_connection((client.base_url.host, client.base_url.port)), json.dumps(body).encode()
+    raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n%s" % (len(data), data))
+    return raw
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_client_that_goes_away_stops_its_answer(made, loaded, streamed):
+    """After the second token nobody listens, and the model stops long before the end."""
+    with slow_and_endless(loaded) as (endless, chosen), serving(made.root, lambda *_: endless, concurrent=1) as (client, _):
+        chosen.clear()
+        with send(client, question(WHEN, stream=streamed)):
+            while len(chosen) < 2:
+                time.sleep(0.01)
+        time.sleep(0.5)
+        stopped = len(chosen)
+        time.sleep(0.3)
+        assert len(chosen) == stopped < 40
+
+
+def test_time_that_runs_out_within_a_stream(made, loaded):
+    """What was said stays, the last event is the error, and no [DONE] pretends that it is whole."""
+    with slow_and_endless(loaded) as (endless, _), \
+            serving(made.root, lambda *_: endless, answer_seconds=1) as (client, _):
+        response = client.post(CHAT, json=question(WHEN, stream=True))
+    *said, error = [json.loads(event.removeprefix("data: ")) for event in response.text.strip().split("\n\n")]
+    assert response.status_code == 200 and error["error"]["code"] == "timeout"
+    assert len(said) > 3 and all("choices" in event for event in said)
 
 
 def _never_ending(tokenizer):

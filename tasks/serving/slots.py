@@ -109,7 +109,10 @@ class Slots:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _wait(self, ticket: Ticket) -> None:
-        if self._free.locked() and self._waiting >= self._queue:
+        if not self._free.locked():
+            await self._free.acquire()  # at once: nobody is before it
+            return
+        if self._waiting >= self._queue:
             raise Refusal(429, "too many questions at once", "queue_full", retry_after=max(1, math.ceil(self._seconds / 10)))
         self._waiting += 1
         turn = asyncio.ensure_future(self._free.acquire())
