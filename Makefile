@@ -12,7 +12,7 @@ unexport VIRTUAL_ENV PYTHONPATH
 FLAGS ?=
 BASE ?=
 
-.PHONY: help setup nightly repro status test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server clean
+.PHONY: help setup nightly repro status serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ repro: setup  ## the same stages by DVC alone, no Prefect
 
 status: setup  ## the last release beside the one before it
 	@nightshift status
+
+serve: setup  ## the live release over HTTP with a page to try it (http://127.0.0.1:8321)
+	@nightshift serve $(FLAGS)
 
 test: setup  ## every test tier that this machine can run; says which were skipped and why
 	@python -m pytest $(FLAGS)

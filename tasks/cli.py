@@ -1,4 +1,5 @@
-"""`nightshift`: what is live, what was, and what a person decides: promote, roll back, import data, take a preset.
+"""`nightshift`: what is live, what was, and what a person decides: promote, roll back, import data, take a preset; and
+questions to the live release, asked here or over HTTP.
 
 The nightly run itself is `python -m flows.nightly` (`make nightly`) or `dvc repro`.
 """
@@ -7,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks import documents_release, environment, git, imports, live_index, presets, promote, sources
+from tasks import documents_release, environment, git, imports, live_index, params, presets, promote, sources
 from tasks.bootstrap import bootstrap
-from tasks.errors import NightshiftError, ServiceError
+from tasks.errors import NightshiftError, ParamsError, ServiceError
 from tasks.figures import difference, text
+from tasks.files import canonical_json
 
 Record = dict[str, Any]
 
@@ -163,6 +166,40 @@ def _commit(root: Path, commit: bool) -> list[str]:
     return [f"commit: {made[:10]}"] if made else []
 
 
+def ask(root: Path, question: str, release: str | None, as_json: bool, stream: bool) -> Iterator[str]:
+    """An answer and its sources, from the live release or the named one. Needs no server."""
+    from tasks.rag.answer import Answer
+    from tasks.serving import releases, replies
+
+    cfg, question = params.load(root / "params.yaml"), question.strip()
+    if not question:
+        raise ParamsError("ask", "there is no question", 'nightshift ask "When does the Ashgate store open?"')
+    loaded = releases.load(root, cfg, release)
+    for item in replies.answer(loaded, question):
+        if isinstance(item, Answer):
+            given = item
+        elif stream and not as_json:
+            print(replies.plain(item), end="", flush=True)
+    if as_json:
+        yield canonical_json({"answer": given.text, **replies.fields(loaded.id, question, given)}).rstrip()
+        return
+    yield ("" if stream else replies.plain(given.text)) + replies.plain(replies.listing(question, given))
+
+
+def serve(root: Path, host: str | None, port: int | None) -> list[str]:
+    """The HTTP service, until it is told to end."""
+    from tasks.serving import server
+
+    cfg = params.load(root / "params.yaml")
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    try:
+        section = params.Serve.model_validate({**cfg.serve.model_dump(), **given})
+    except ValueError:
+        raise ParamsError("serve", f"{port} is no TCP port", "take one from 0 to 65535") from None
+    server.serve(root, cfg.model_copy(update={"serve": section}))
+    return []
+
+
 def _when(moment: str) -> str:
     return f"{moment[:10]} {moment[11:16]} UTC"
 
@@ -192,6 +229,14 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--documents", type=Path, metavar="DIR",
                      help="folder of Markdown, HTML, PDF, DOCX, text, CSV, TSV, JSONL and JSON files")
     own.add_argument("--keep-others", action="store_true", help="keep the other kinds of data that data/ has")
+    asked = commands.add_parser("ask", help="answer a question from the live release's documents")
+    asked.add_argument("question", metavar="QUESTION")
+    asked.add_argument("--release", metavar="RELEASE", help="ask this release instead")
+    asked.add_argument("--json", action="store_true", help="answer and sources as one JSON object")
+    asked.add_argument("--no-stream", dest="stream", action="store_false", help="print the answer when it is complete")
+    served = commands.add_parser("serve", help="answer questions over HTTP, with a page to try it")
+    served.add_argument("--host", help="instead of serve.host; beyond loopback set NIGHTSHIFT_API_KEY")
+    served.add_argument("--port", type=int, help="instead of serve.port; 0 takes a free one")
     preset = commands.add_parser("preset", help="lay presets/NAME.yaml over params.yaml")
     preset.add_argument("name", metavar="NAME")
     return top
@@ -212,9 +257,12 @@ def main(words: list[str] | None = None) -> int:
         "fetch": lambda: sources.fetch_now(root),
         "import": lambda: imports.lay(root, given.instructions, given.documents, given.keep_others),
         "preset": lambda: presets.apply(root, given.name),
+        "ask": lambda: ask(root, given.question, given.release, given.json, given.stream),
+        "serve": lambda: serve(root, given.host, given.port),
     }
     try:
-        print(*actions[given.command](), sep="\n")
+        for line in actions[given.command]():
+            print(line)
     except NightshiftError as error:
         print(f"nightshift {given.command}: {error}", file=sys.stderr)
         return 1

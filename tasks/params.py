@@ -358,6 +358,20 @@ class Page(Section):
         description="characters of a shown question, note or answer; longer ones are cut")
 
 
+class Serve(Section):
+    """The HTTP service; never part of a stage's inputs."""
+
+    host: str = Field(description="address to listen on; beyond loopback NIGHTSHIFT_API_KEY must be set")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(description="TCP port; 0 takes a free one")
+    max_question_characters: Count = Field(description="characters of a question")
+    max_body_kilobytes: Count = Field(description="size of a request's body, in 2^10 bytes")
+    max_passages: Count = Field(description="passages that one search may ask for")
+    concurrent: Count = Field(description="answers and searches worked on at once; each uses compute.threads threads")
+    queue: Natural = Field(description="requests that may wait for their turn; the next one is refused")
+    answer_seconds: Positive = Field(description="seconds a request may take in all, its wait included")
+    poll_seconds: Positive = Field(description="seconds between two looks at the release pointer")
+
+
 class Nightly(Section):
     """How the flow runs the graph; never part of a stage's inputs."""
 
@@ -389,6 +403,7 @@ class Params(Section):
     gate: Gate
     release: Release
     report: Page
+    serve: Serve
     nightly: Nightly
 
     def section(self, kind: type[Kind]) -> Kind:

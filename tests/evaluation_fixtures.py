@@ -24,8 +24,11 @@ def write_base(folder: Path, start: Path) -> Path:
     return folder
 
 
-def teach(base: Path, out: Path, steps: int, seed: int = 0) -> Path:
-    """The base after some steps of plain training on the instruction rows: its answers end and look like answers."""
+def teach(base: Path, out: Path, steps: int, seed: int = 0, ending: str = "") -> Path:
+    """The base after some steps of plain training on the instruction rows: its answers end and look like answers.
+
+    `ending` is what it learns to write behind each of them.
+    """
     import torch
 
     from tasks.training.models import encode_response, load_base, save_model
@@ -33,7 +36,9 @@ def teach(base: Path, out: Path, steps: int, seed: int = 0) -> Path:
 
     torch.manual_seed(seed)
     model, tokenizer = load_base(base, CPU)
-    rows = [encode_response(tokenizer, row["messages"]) for row in instruction_rows(64)]
+    chats = [row["messages"] for row in instruction_rows(64)]
+    chats = [[asked, {**said, "content": said["content"] + ending}] for asked, said in chats]
+    rows = [encode_response(tokenizer, chat) for chat in chats]
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for step in range(steps):
         batch = [rows[(step * 16 + k) % len(rows)] for k in range(16)]

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from tasks.errors import ModelError
-from tasks.rag.answer import ask, fit, load_model
+from tasks.rag.answer import ask, fit, load_model, stream
 from tasks.rag.chunks import Chunk, chunk_id
 from tasks.rag.prompt import TEMPLATES, grounded
 from tasks.rag.stores import Hit
 from tasks.training.generate import Generated
-from tests.evaluation_fixtures import CPU, write_base
+from tests.evaluation_fixtures import CPU, teach, write_base
 
 
 def hit(text: str, source: str = "documents/a.md", heading: str = "") -> Hit:
@@ -110,3 +110,34 @@ def test_answers_are_the_same_again_and_in_order(loaded):
     again = ask(*loaded, questions[::-1], hits[::-1], headings="section", max_new_tokens=6, batch_size=1)
     assert [a.text for a in first] == [a.text for a in again[::-1]]
     assert [a.shown[0].chunk.text for a in first] == [h[0].chunk.text for h in hits]
+
+
+def test_a_stream_says_what_ask_says(loaded):
+    """Piece by piece, and at last the answer with its counts; a limit cuts it, and the prompt stays."""
+    hits = [hit("The Marsh store opens at 31.")]
+    settings = {"headings": "section", "max_new_tokens": 12}
+    [asked] = ask(*loaded, ["When does Marsh open?"], [hits], batch_size=1, **settings)
+    *pieces, given = stream(*loaded, "When does Marsh open?", hits, **settings)
+    assert "".join(pieces) == given.text == asked.text and given.shown == asked.shown and given.tokens == 12
+    *pieces, cut = stream(*loaded, "When does Marsh open?", hits, limit=3, **settings)
+    assert cut.tokens == 3 and not cut.ended and given.text.startswith("".join(pieces))
+    assert cut.prompt_tokens == given.prompt_tokens > 50
+
+
+def test_nothing_found_is_an_abstention_of_the_release(loaded):
+    """In the question's language and the release's own words; the model is not asked."""
+    own = {"en": replace(TEMPLATES["en"], abstention="Not in the notes."), "zh": TEMPLATES["zh"]}
+    for question, text in (("Who?", "Not in the notes."), ("谁？", TEMPLATES["zh"].abstention)):
+        piece, given = stream(*loaded, question, [], headings="section", max_new_tokens=8, templates=own)
+        assert piece == given.text == text and (given.tokens, given.prompt_tokens, given.shown) == (0, 0, ())
+
+
+def test_an_invented_citation_is_taken_out_of_a_stream(base, tmp_path):
+    """A model that has learned to cite [7] as well: `ask` keeps its words, the stream drops what was not shown."""
+    model = load_model(teach(base, tmp_path / "liar", steps=60, ending=" [7]"), CPU)
+    hits = [hit("The Marsh store opens at 31.")]
+    settings = {"headings": "section", "max_new_tokens": 24}
+    [asked] = ask(*model, ["When does Marsh open?"], [hits], batch_size=1, **settings)
+    *pieces, given = stream(*model, "When does Marsh open?", hits, **settings)
+    assert asked.invented == given.invented == (7,) and asked.cited == given.cited, asked.text
+    assert "".join(pieces) == given.text == asked.text.replace(" [7]", "") != asked.text

@@ -7,7 +7,7 @@ hit is made up for: the answer is then an abstention and the model is not asked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.errors import ModelError
 from tasks.files import read_json
 from tasks.params import Compute
+from tasks.rag.citations import CitationFilter
 from tasks.rag.prompt import TEMPLATES, Template, citations, grounded, language_of
 from tasks.rag.stores import Hit
 
@@ -31,6 +32,8 @@ class Answer:
     cited: tuple[Hit, ...]  # the passages it names
     invented: tuple[int, ...]  # numbers it names that no passage has
     ended: bool
+    prompt_tokens: int = 0  # read by the model; 0 where it was not asked
+    tokens: int = 0  # chosen by the model, the end token included
 
 
 def load_model(folder: Path, compute: Compute) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -71,11 +74,61 @@ def ask(
     texts = {n: answers[0] for n, answers in zip(asked, generated, strict=True)}
     out = []
     for n, (question, (_, shown)) in enumerate(zip(questions, prompts, strict=True)):
-        text, ended = (texts[n].text, texts[n].ended) if n in texts else (templates[language_of(question)].abstention, True)
+        text, ended = (texts[n].text, texts[n].ended) if n in texts else (_words(question, templates).abstention, True)
         numbers = citations(text)
         cited = tuple(shown[number - 1] for number in numbers if 1 <= number <= len(shown))
         out.append(Answer(text, shown, cited, tuple(n for n in numbers if not 1 <= n <= len(shown)), ended))
     return out
+
+
+def stream(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    question: str,
+    hits: Sequence[Hit],
+    *,
+    headings: str,
+    max_new_tokens: int,
+    limit: int | None = None,
+    templates: Mapping[str, Template] = TEMPLATES,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[str | Answer]:
+    """One answer piece by piece and, at last, as a whole: what `ask` says to this question alone, but without the
+    citations of notes that were not shown (`invented` has their numbers).
+
+    `limit` cuts the answer before `max_new_tokens`, which alone decides what the prompt has room for. `check` is called
+    before each token and may raise. Whoever shows the pieces shows `Answer.text`: they are its parts.
+    """
+    from tasks.rag import stream as tokens
+    from tasks.training.models import encode_chat
+
+    prompt, shown = fit(tokenizer, question, hits, headings, _room(model, max_new_tokens), templates)
+    if not shown:
+        text = _words(question, templates).abstention
+        yield text
+        yield Answer(text, (), (), (), True)
+        return
+    chat = [{"role": "user", "content": prompt}]
+    citing, said, whole = CitationFilter(len(shown)), [], None
+    for item in tokens.stream(
+        model, tokenizer, chat, max_new_tokens=min(max_new_tokens, limit or max_new_tokens), check=check
+    ):
+        if not isinstance(item, str):
+            whole = item
+        elif piece := citing.feed(item):
+            said.append(piece)
+            yield piece
+    if piece := citing.finish():
+        said.append(piece)
+        yield piece
+    text = "".join(said)
+    cited = tuple(shown[number - 1] for number in citations(text))
+    read = len(encode_chat(tokenizer, chat, True))
+    yield Answer(text, shown, cited, tuple(citing.invented), whole.ended, read, whole.tokens)
+
+
+def _words(question: str, templates: Mapping[str, Template]) -> Template:
+    return templates.get(language_of(question), templates["en"])
 
 
 def fit(

@@ -39,7 +39,7 @@ HAN = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Chinese characters, for use 
 _HAN = re.compile(f"[{HAN}]")
 _WORD = re.compile(r"[A-Za-z]+")
 # [1] [1, 2] [note 1] ［1］ 【资料1】: what models write when they cite
-_CITATION = re.compile(
+CITATION = re.compile(
     r"[\[［【]\s*(?:notes?|passages?|资料|来源)?\s*(\d{1,3}(?:\s*[,，、;；]\s*\d{1,3})*)\s*[\]］】]", re.IGNORECASE
 )
 _MARK = re.compile(r"[\[［【]\s*(\d{1,3})\s*[\]］】]")
@@ -109,7 +109,7 @@ def abstains(text: str) -> bool:
 def citations(text: str) -> list[int]:
     """Numbers of the notes an answer cites, each once, in order of first mention."""
     numbers: list[int] = []
-    for match in _CITATION.finditer(text):
+    for match in CITATION.finditer(text):
         for number in re.findall(r"\d+", match.group(1)):
             if int(number) not in numbers:
                 numbers.append(int(number))
@@ -118,7 +118,7 @@ def citations(text: str) -> list[int]:
 
 def strip_citations(text: str) -> str:
     """The answer without its citations and without the spaces they leave behind."""
-    bare = _CITATION.sub("", text)
+    bare = CITATION.sub("", text)
     bare = re.sub(r"[ \t]{2,}", " ", bare)
     return re.sub(r"\s+([.,;:!?。，；：！？])", r"\1", bare).strip()
 
