@@ -206,7 +206,7 @@ def _when(moment: str) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="nightshift", description=__doc__.splitlines()[0])
+    top = argparse.ArgumentParser(prog="nightshift", description=" ".join(__doc__.partition("\n\n")[0].split()))
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("status", help="the last release beside the one before it, and what is live")
     commands.add_parser("releases", help="all releases, the last first")
