@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
 from flows import dvc
@@ -26,6 +28,7 @@ CHATTER = re.compile(  # lines of DVC and of libraries that say nothing about th
     r"|[WEI]\d{4} [\d:.]+ |(WARN|WARNING|INFO)\b|[┌│└]|(GPT-QModel|Transformers|Torch|Triton) +:"
 )
 TAIL = 15  # lines of a failed stage that are shown
+step = functools.partial(task, cache_policy=NO_CACHE)  # DVC decides what has changed; a Night cannot be hashed
 NIGHT_PATHS = ("data.dvc", "dvc.lock", "metrics")
 
 
@@ -51,7 +54,7 @@ class Night:
         return {label: text(label, value) for label, value in figures_from(places, self.metrics).items() if value is not None}
 
 
-@task(name="prepare")
+@step(name="prepare")
 def make_ready(night: Night) -> dvc.Graph:
     """data/ is there, the champion files follow the live release; returns the graph and what has changed in it."""
     log = get_run_logger()
@@ -72,7 +75,7 @@ def _fill(night: Night) -> None:
         night.screen.line(line)
 
 
-@task(name="fetch sources", task_run_name="fetch sources")
+@step(name="fetch sources", task_run_name="fetch sources")
 def fetch_sources(night: Night) -> State[None]:
     """Rows of databases into data/documents/sql; stage data.dvc takes them in. A source that fails does not lose the night."""
     log = get_run_logger()
@@ -88,7 +91,7 @@ def fetch_sources(night: Night) -> State[None]:
     return Completed(name="Incomplete" if any(each.error for each in found) else None, message="; ".join(map(str, found)))
 
 
-@task
+@step
 def stage(name: str, night: Night, unchanged: bool) -> State[dvc.Outcome | None]:
     """One stage of dvc.yaml. Ends as Completed, as Cached, or fails with the stage's own last lines."""
     log = get_run_logger()
@@ -146,7 +149,7 @@ def _why(name: str, lines: list[str]) -> str:
     return "failed with\n" + "\n".join(f"    {line}" for line in (said or lines)[-TAIL:])
 
 
-@task
+@step
 def commit_night(night: Night, title: str = "Night") -> str | None:
     """Commit data.dvc, dvc.lock and metrics; returns the commit, None when nothing has changed or there is no git."""
     if not git.is_repository(night.root):
@@ -157,7 +160,7 @@ def commit_night(night: Night, title: str = "Night") -> str | None:
     return git.commit(night.root, NIGHT_PATHS, f"{title} of {night.began:%Y-%m-%d}\n\n{body}".strip())
 
 
-@task
+@step
 def promote_release(night: Night, approved: bool) -> str:
     """Make the candidate live if the gate lets it out and it is new; returns a line about it."""
     found = promote.candidate(night.root)
@@ -181,7 +184,7 @@ def promote_release(night: Night, approved: bool) -> str:
     return ". ".join([f"{done.release} is live" + (f" (before: {done.before})" if done.before else ""), *done.notes])
 
 
-@task
+@step
 def release_documents(night: Night) -> str | None:
     """Give the live model tonight's documents where a whole release was held back; a line, None where nothing is new."""
     try:
@@ -195,7 +198,7 @@ def release_documents(night: Night) -> str | None:
     return ". ".join([f"{done.release} is live: new documents, the model of {found[0]['model_of']}", *done.notes])
 
 
-@task
+@step
 def commit_release(night: Night) -> str | None:
     """Commit releases/ and the champion files as they are now."""
     if not git.is_repository(night.root):
@@ -203,7 +206,7 @@ def commit_release(night: Night) -> str | None:
     return git.commit(night.root, promote.COMMITTED, f"Release {promote.live(night.root)}")
 
 
-@task
+@step
 def push(night: Night) -> str:
     """Push outputs to the DVC remote unless just these are there; one out of reach is tried again next night."""
     marker = night.root / ".nightshift/pushed.json"

@@ -182,7 +182,7 @@ def test_rows_of_a_database_are_documents_of_the_night(night):
     (night.root / "helpdesk.db").unlink()
     before = pointer.read_text()
     summary = night.run(push=False)
-    assert summary[0] == "6 cached" and "source tickets: NOT FETCHED" in summary[1]
+    assert summary[0] == "7 cached" and "source tickets: NOT FETCHED" in summary[1]
     assert night.states["fetch sources"] == "Incomplete"
     assert snapshot.read_text() == '{"subject": "lamp"}\n' and pointer.read_text() == before
     (night.root / "params.yaml").write_text(text)
