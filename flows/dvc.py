@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,13 +56,14 @@ class Graph:
                 todo += self[name].needs
         return [name for name in self.names if name in wanted]
 
-    def unchanged(self, ignoring: frozenset[str] = frozenset()) -> set[str]:
+    def unchanged(self, ignoring: frozenset[str] = frozenset(), among: Collection[str] | None = None) -> set[str]:
         """Stages that need not run: neither they nor anything they need has changed.
 
-        When nothing but paths in `ignoring` has changed anywhere, none need run; as soon as anything else has, those
-        count like the others.
+        When nothing but paths in `ignoring` has changed in any stage (`among` these, where they are given), none need
+        run; as soon as anything else has, those count like the others.
         """
-        if not all(ignoring.issuperset(node.changed) for node in self.nodes):
+        looked_at = [node for node in self.nodes if among is None or node.name in among]
+        if not all(ignoring.issuperset(node.changed) for node in looked_at):
             ignoring = frozenset()
         clean: set[str] = set()
         for node in self.nodes:

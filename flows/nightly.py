@@ -85,7 +85,7 @@ def work(
         steps.fetch_sources(night)  # before the graph is read, for it changes data/
     graph = steps.make_ready(night)
     names = graph.with_ancestors(stages) if stages else graph.names
-    unchanged = graph.unchanged(ignoring=settled(night)) & set(names)
+    unchanged = graph.unchanged(settled(night), names) & set(names)
     title = f"{'night' if name == 'nightly' else name} of {night.began:%Y-%m-%d}"
     night.screen.begin(f"{title}: {len(names)} stages, {len(names) - len(unchanged)} to run", names)
     progress = create_progress_artifact(progress=0.0, key=f"{name}-progress", description=title.capitalize())
