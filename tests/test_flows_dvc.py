@@ -44,7 +44,7 @@ def test_graph_is_dvcs_own(done):
     (done / "artifacts/embed/embed.txt").unlink()
     assert dvc.read(done, 10).unchanged(frozenset({"champion.json"})) == {"data.dvc", "prepare", "sft"}
     # a flow that runs only some stages is not concerned by what has changed in the others
-    assert dvc.read(done, 10).unchanged(frozenset({"champion.json"}), {"prepare", "sft"}) >= {"prepare", "sft"}
+    assert "evaluate" in dvc.read(done, 10).unchanged(frozenset({"champion.json"}), {"prepare", "sft", "evaluate"})
     champion.write_text(before)
     minigraph.dvc(done, "checkout", "--force")
 
