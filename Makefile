@@ -12,7 +12,7 @@ unexport VIRTUAL_ENV PYTHONPATH
 FLAGS ?=
 BASE ?=
 
-.PHONY: help setup nightly repro status serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server clean
+.PHONY: help setup nightly repro reindex status serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ nightly: setup $(if $(filter gemma-3-270m,$(BASE)),gemma)  ## a whole night: dat
 repro: setup  ## the same stages by DVC alone, no Prefect
 	@nightshift bootstrap
 	@dvc repro $(FLAGS)
+
+reindex: setup  ## new documents alone, no training: into the index, compared with the live search, made live
+	@python -m flows.reindex $(FLAGS)
 
 status: setup  ## the last release beside the one before it
 	@nightshift status
