@@ -20,6 +20,8 @@ from tests.small_night import git, run
 pytestmark = pytest.mark.slow
 
 NIGHT = ("python", "-m", "flows.nightly")
+REINDEX = ("python", "-m", "flows.reindex")
+NIGHTSHIFT = ("python", "-m", "tasks.cli")
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +103,30 @@ def test_kill_9_in_mid_training_costs_nothing_but_time(night, tmp_path_factory):
     assert "resum" in again.stdout, again.stdout
     quiet = yaml.safe_load((night / ".nightshift/first.lock").read_text())["stages"]
     assert stages(folder)["sft"] == quiet["sft"]
+
+
+def test_new_documents_go_live_without_training(night):
+    """The reindex flow on the live release of a night: the new document is found at once, the model is the same bytes,
+    stages that train are not run; and a second run has nothing to do."""
+    git(night, "checkout", "--", "data.dvc")
+    run(night, "dvc", "checkout", "data")
+    params = (night / "params.yaml").read_text()
+    head, gate, rest = re.split(r"^(?=gate:|release:)", params, flags=re.MULTILINE)
+    # what minutes of training reach is another test's question; search is judged
+    gate = re.sub(r"^(  (?!documents_found|retrieval_loss|champion_cases)\w+: )[\d.]+", r"\1null", gate, flags=re.MULTILINE)
+    (night / "params.yaml").write_text(head + gate + rest)
+    first = re.search(r"release: (\S+) is live", run(night, *NIGHT, "--no-push").stdout)[1]
+    page = night / "data/documents/stores/quarry-lane.md"
+    page.write_text("# Quarry Lane store\n\nThe Quarry Lane store opens at 7:30.\n")
+    before = stages(night)
+    done = run(night, *REINDEX, "--no-push").stdout
+    second = re.search(rf"documents: (\S+) is live: new documents, the model of {first}", done)[1]
+    changed = {name for name, stage in stages(night).items() if stage != before[name]}
+    assert changed == {"data.dvc", "validate", "prepare", "embed", "index", "retrieve"} & set(before)
+    parts = [json.loads((night / f"releases/{name}.json").read_text())["manifest"]["parts"] for name in (first, second)]
+    assert parts[0]["model"] == parts[1]["model"] and parts[0]["index"] != parts[1]["index"]
+    told = run(night, *NIGHTSHIFT, "ask", "--json", "When does the Quarry Lane store open?").stdout
+    asked = json.loads(told[told.index("{\n") :])  # libraries may say something before it
+    assert asked["release"] == second and "documents/stores/quarry-lane.md" in [source["source"] for source in asked["sources"]]
+    again = run(night, *REINDEX, "--no-push").stdout
+    assert ", 0 to run" in again and f"documents: nothing new; {second} stays live" in again
