@@ -10,9 +10,11 @@ the Go modules is kept there, and a checkout that was moved builds again. In pro
 from __future__ import annotations
 
 import argparse
+import ctypes
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -192,6 +194,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                preexec_fn=_end_with_parent,
                 cwd=self.data,
             )
         end = time.monotonic() + READY_SECONDS
@@ -225,6 +228,15 @@ class Server:
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+
+
+def _end_with_parent() -> None:
+    """In the child: a server of a test that is killed must not live on (Linux; PR_SET_PDEATHSIG)."""
+    if _LIBC:
+        _LIBC.prctl(1, signal.SIGTERM, 0, 0, 0)
 
 
 def _plain(env: Mapping[str, str]) -> dict[str, str]:

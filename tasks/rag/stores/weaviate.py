@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 KEY = "WEAVIATE_API_KEY"
 SEARCHED = {"words": "word", "han": "gse_ch"}  # property → the server's tokenization
 BATCH = 500  # objects a request
-HNSW = {"ef": 256, "ef_construction": 256, "max_connections": 32}
+HNSW = {"ef": 256, "ef_construction": 128, "max_connections": 32}
 
 
 def settings(exact_below: int) -> dict[str, Any]:
