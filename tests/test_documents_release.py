@@ -13,6 +13,7 @@ from tasks import champion, documents_release, live_index, promote
 from tasks.errors import GateError
 from tasks.files import read_json, sha256_tree, size, write_json
 from tasks.index import index
+from tests import minigraph
 from tests.rag_fixtures import ROOT
 from tests.test_index import write_embedded
 
@@ -36,13 +37,15 @@ def search(root: Path, found: float, against: str | None = None, low: float = 0.
 
 def cached(root: Path, folder: Path) -> str:
     """DVC's hash of a folder that is now in the cache of a repository there."""
-    from dvc.repo import Repo
-
     aside = root / "aside"
+    if aside.is_dir() and sha256_tree(aside) == sha256_tree(folder):
+        return yaml.safe_load((root / "aside.dvc").read_text())["outs"][0]["md5"]
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(folder, aside)
-    with Repo(str(root)) if (root / ".dvc").is_dir() else Repo.init(str(root), no_scm=True) as repo:
-        return repo.add(str(aside))[0].outs[0].hash_info.value
+    if not (root / ".dvc").is_dir():
+        minigraph.dvc(root, "init", "--no-scm", "--quiet")
+    minigraph.dvc(root, "add", "--quiet", "aside")
+    return yaml.safe_load((root / "aside.dvc").read_text())["outs"][0]["md5"]
 
 
 def documents(root: Path, changed: str) -> None:
@@ -93,9 +96,15 @@ def model(root: Path, weights: str, good: bool = True) -> None:
 
 
 @pytest.fixture
-def house(tmp_path) -> Path:
-    """A repository with one live release: model "one", documents "old"."""
-    root = tmp_path
+def house(tmp_path, built) -> Path:
+    """A fresh copy of the repository with one live release: model "one", documents "old"."""
+    return Path(shutil.copytree(built, tmp_path / "house"))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """That repository, made once."""
+    root = tmp_path_factory.mktemp("built")
     stages = {name: {"cmd": "true", "outs": [f"artifacts/{folder}"]} for name, folder in FOLDERS.items()}
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     params = yaml.safe_load((ROOT / "params.yaml").read_text())

@@ -241,6 +241,8 @@ def postgres(tmp_path_factory):
     """A PostgreSQL server of our own on loopback; its URL holds a password."""
     if not shutil.which("initdb") or not shutil.which("postgres"):
         pytest.skip("tier service: no PostgreSQL server (initdb, postgres) on PATH")
+    import asyncpg
+
     folder = tmp_path_factory.mktemp("postgres")
     user = "nobody" if os.getuid() == 0 else None  # the server refuses to run as root
     if user:
@@ -263,7 +265,7 @@ def postgres(tmp_path_factory):
             try:
                 execute(url, "create table tickets (subject text, body text, price numeric(6,2), at timestamptz, tags text[])")
                 break
-            except OSError:
+            except (OSError, asyncpg.CannotConnectNowError):  # not there yet, or just starting
                 assert time.monotonic() < deadline and server.poll() is None
                 time.sleep(0.3)
         execute(url, "insert into tickets values ('台灯', '换。', 4.50, '2026-11-24 10:00+00', '{a,b}')")
