@@ -119,9 +119,10 @@ def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:
         lines.append(steps.refused(error))
         accepted = False
     if whole and accepted:
-        lines.append(f"release: {steps.promote_release(night, _approved(night, options))}")
+        approved = _approved(night, options)
+        lines.append(f"release: {steps.promote_release(night, approved)}")
         # new documents do not wait for a model that passes the gate
-        lines += [f"documents: {line}" for line in [steps.release_documents(night)] if line]
+        lines += [f"documents: {line}" for line in [steps.release_documents(night, approved)] if line]
         try:
             committed += filter(None, [steps.commit_release(night)]) if options.commit else []
         except ServiceError as error:

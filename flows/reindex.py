@@ -31,6 +31,7 @@ class Options(BaseModel):
 
     push: bool = Field(default=True, description="push outputs to the DVC remote")
     commit: bool = Field(default=True, description="commit data.dvc, dvc.lock, metrics and the release")
+    yes: bool = Field(default=False, description="release without asking where params.yaml says nightly.approval: ask")
     verbose: bool = Field(default=False, description="show every line of every stage")
 
 
@@ -50,7 +51,8 @@ def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:
         if whole:
             live = promote.live(night.root)
             standing = f"nothing new; {live} stays live" if live else "no model is live yet: run a night (make nightly)"
-            lines.append(f"documents: {steps.release_documents(night) or standing}")
+            approved = night.params.nightly.approval == "auto" or options.yes
+            lines.append(f"documents: {steps.release_documents(night, approved) or standing}")
             committed += filter(None, [steps.commit_release(night)]) if options.commit and live else []
     except ServiceError as error:
         lines.append(steps.refused(error))
@@ -78,6 +80,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--no-push", dest="push", action="store_false", help="leave the DVC remote alone")
     parser.add_argument("--no-commit", dest="commit", action="store_false", help="leave git alone")
     parser.add_argument("--dry-run", action="store_true", help="say which stages would run, and why")
+    parser.add_argument("--yes", action="store_true", help="release without asking (nightly.approval: ask)")
     parser.add_argument("--verbose", action="store_true", help="show every line of every stage")
     given = vars(parser.parse_args(words))
     dry, options = given.pop("dry_run"), Options(**given)

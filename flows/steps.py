@@ -185,12 +185,14 @@ def promote_release(night: Night, approved: bool) -> str:
 
 
 @step
-def release_documents(night: Night) -> str | None:
+def release_documents(night: Night, approved: bool) -> str | None:
     """Give the live model tonight's documents where a whole release was held back; a line, None where nothing is new."""
     try:
         found = documents_release.candidate(night.root)
         if found is None or documents_release.held_back_as_a_whole(night.root, found[0]):
             return None
+        if not approved:
+            return f"wait for approval (nightshift promote --documents); {promote.live(night.root)} stays live"
         done = documents_release.release(night.root, datetime.now(UTC))
     except NightshiftError as error:
         return f"{error}; {promote.live(night.root)} stays live"

@@ -227,3 +227,22 @@ def test_nothing_is_live_yet(tmp_path):
     """Documents need a model to answer from them."""
     with pytest.raises(GateError, match="no model is live yet; run a night"):
         documents_release.release(tmp_path, NOON)
+
+
+def test_a_flow_that_has_to_ask_releases_nothing_by_itself(house, monkeypatch):
+    """nightly.approval: ask holds for documents too: they wait, and the line says for what."""
+    import logging
+
+    from flows import steps
+    from tasks import params
+
+    monkeypatch.setattr(steps, "get_run_logger", lambda: logging.getLogger("test"))  # there is no run here
+    night = steps.Night(house, params.load(house / "params.yaml"), None, NIGHT)
+    assert steps.release_documents.fn(night, False) is None  # nothing is new
+    first = promote.live(house)
+    documents(house, " Not on Sunday.")
+    search(house, 0.95, first)
+    model(house, "two", good=False)
+    assert steps.release_documents.fn(night, False) == f"wait for approval (nightshift promote --documents); {first} stays live"
+    assert promote.live(house) == first
+    assert f"is live: new documents, the model of {first}" in steps.release_documents.fn(night, True)
