@@ -8,6 +8,7 @@ search by `fuse`, and the order of equal scores, which engines leave to chance.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -113,6 +114,17 @@ def prune(builds: Builds, keep: int, spare: Collection[str] = ()) -> list[str]:
     for build in gone:
         builds.delete(build)
     return gone
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs on this machine; one of another user does, too."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def moment() -> str:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.errors import NightshiftError, StoreError
 from tasks.params import Weaviate
 from tasks.rag.chunks import Chunk
-from tasks.rag.stores import Build, Store, moment
+from tasks.rag.stores import Build, Store, alive, moment
 from tasks.rag.stores.weaviate import WeaviateStore, connect, speaking
 
 if TYPE_CHECKING:
@@ -197,13 +197,7 @@ def _build_of(collection: str) -> str:
 def _dead(marker: dict[str, Any]) -> bool:
     """Whether nobody works on an unfinished attempt any more."""
     if marker.get("host") == socket.gethostname():
-        try:
-            os.kill(int(marker["pid"]), 0)
-        except ProcessLookupError:
-            return True
-        except (PermissionError, ValueError, KeyError):
-            pass
-        return False
+        return isinstance(marker.get("pid"), int) and not alive(marker["pid"])
     try:
         return datetime.now(UTC) - datetime.fromisoformat(marker["made"]) > UNFINISHED
     except (KeyError, ValueError, TypeError):

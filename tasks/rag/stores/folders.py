@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.errors import DataError, StoreError
 from tasks.files import read_json, write_atomic, write_json
 from tasks.rag.chunks import Chunk
-from tasks.rag.stores import Build, Store, moment
+from tasks.rag.stores import Build, Store, alive, moment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,11 +149,6 @@ class FolderBuilds:
 
 
 def _alive(leftover: Path) -> bool:
-    """Whether the process that a leftover's name ends with still runs."""
-    try:
-        os.kill(int(leftover.name.rpartition("-")[2]), 0)
-    except ProcessLookupError:
-        return False
-    except (ValueError, PermissionError):
-        pass
-    return True
+    """Whether the process that a leftover's name ends with still runs; a name that ends otherwise is not ours to remove."""
+    pid = leftover.name.rpartition("-")[2]
+    return not pid.isdecimal() or alive(int(pid))
