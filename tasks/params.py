@@ -172,6 +172,15 @@ class Candidates(Section):
     batch_size: Count = Field(description="prompts answered at once")
 
 
+class Select(Section):
+    """Active choice: which prompts people are asked about first, and which of their sampled answers they see."""
+
+    answers: Annotated[int, Field(ge=2, le=4)] = Field(
+        description="answers shown of a prompt: 2 side by side (A, B, tie), 3 or 4 to rank")
+    random: Fraction = Field(description="share of the order that chance picks, so that what the model is sure of is seen too")
+    batch_size: Count = Field(description="answers scored at once")
+
+
 class Reward(Training):
     """Reward model on pairs: −log σ(r_chosen − r_rejected)."""
 
@@ -372,6 +381,37 @@ class Serve(Section):
     poll_seconds: Positive = Field(description="seconds between two looks at the release pointer")
 
 
+class Webhook(Section):
+    """The receiver that wakes a collection (python -m flows.webhook). Its secret: NIGHTSHIFT_WEBHOOK_SECRET."""
+
+    host: str = Field(description="address to listen on")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(description="TCP port; 0 takes a free one")
+    wake_after: Count = Field(description="new judgements after which a collection is woken")
+
+
+class Labelling(Section):
+    """Label Studio, where people judge answers; never part of a stage's inputs. Its token: LABEL_STUDIO_API_KEY."""
+
+    url: str | None = Field(description="address of the server; null: nobody labels")
+    project: Annotated[str, Field(min_length=3, max_length=30)] = Field(description="titles of the projects begin with it")
+    queue: Count = Field(description="tasks that wait for a person, at most; sending fills the queue up to it")
+    overlap: Fraction = Field(description="share of the tasks that two people judge, to measure agreement")
+    pseudonyms: bool = Field(description="annotators by salted hash (salt: NIGHTSHIFT_ANNOTATOR_SALT); false: by their id there")
+    reread_minutes: Annotated[float, Field(ge=0)] = Field(
+        description="minutes before the newest change seen that a collection reads again: clocks and transactions overlap")
+    timeout_seconds: Positive = Field(description="seconds to wait for one answer of the server")
+    attempts: Count = Field(description="times a request is made before a server out of reach counts as down")
+    webhook: Webhook = Field(description="wakes a collection; without it, polling finds the same")
+
+
+class Feedback(Section):
+    """What users say of answers (make serve); never part of a stage's inputs."""
+
+    log: bool = Field(description="keep questions and answers with their release, and take thumbs and corrections")
+    days: Count = Field(description="days that they are kept")
+    max_characters: Count = Field(description="characters of a reason or a corrected answer")
+
+
 class Nightly(Section):
     """How the flow runs the graph; never part of a stage's inputs."""
 
@@ -393,6 +433,7 @@ class Params(Section):
     sft: Sft
     candidates: Candidates
     reward: Reward
+    select: Select
     align: Align
     merge: Merge
     evaluate: Evaluate
@@ -404,6 +445,8 @@ class Params(Section):
     release: Release
     report: Page
     serve: Serve
+    labelling: Labelling
+    feedback: Feedback
     nightly: Nightly
 
     def section(self, kind: type[Kind]) -> Kind:

@@ -65,6 +65,12 @@ class Ranking:
     language: str
     source: str
     form: str
+    skipped: bool = False  # the annotator would not say; the ranking is empty
+    seconds: float | None = None  # that the annotator took
+    letters_shown: bool = False  # whether A was shown first, B second, …: only then place can be told from preference
+    flags: tuple[str, ...] = ()  # all_bad, unsafe: such a ranking makes no pairs
+    reasons: tuple[str, ...] = ()  # helpful, honest, harmless: what decided
+    updated: str = ""  # ISO 8601, when it was said; of two rankings by a person the later counts
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class Prompt:
     messages: list[Message]
     language: str
     source: str
+    origin: str | None = None  # "feedback": a user was not content with an answer to it, so people are asked first
+    answers: tuple[str, ...] = ()  # answers that people should judge beside the sampled ones
 
 
 @dataclass(frozen=True)
