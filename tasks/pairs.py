@@ -1,9 +1,15 @@
-"""Rankings into preference pairs.
+"""Rankings into preference pairs. The whole rule:
 
-Every ordered pair of a ranking is one annotator's vote; ties vote for nothing. Where annotators disagree about a pair
-the majority decides, and an even vote drops it: a pair taught both ways teaches nothing. A prompt's pairs share one
-weight, so that four answers (six pairs) do not count six times as much as two (Ouyang et al. 2022, section 3.5, treat
-the comparisons of a prompt as one batch element for the same reason).
+1. A ranking that was skipped, or flagged as all_bad or unsafe, makes no pair.
+2. Every two answers of a ranking that stand on different levels are one vote of its annotator; a tie votes for nothing.
+3. Answers are told by their text, not by their letter. Where an annotator judged the same two answers to the same prompt
+   more than once, the judgement with the latest `updated` counts, whatever it says (a tie or a flag takes an earlier vote
+   back); rows without `updated` come before all others, in the order of files and lines.
+4. Where annotators disagree about a pair the majority decides, and an even vote drops it: a pair taught both ways teaches
+   nothing. The pair names those who voted for it and their annotations, one to one.
+5. A prompt has at most `pairs_per_prompt` pairs, drawn by a hash of the seed and the texts, and its pairs share one
+   weight, so that four answers (six pairs) do not count six times as much as two (Ouyang et al. 2022, section 3.5, treat
+   the comparisons of a prompt as one batch element for the same reason).
 """
 
 from __future__ import annotations
@@ -14,6 +20,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from tasks.formats.rows import Message, Ranking, fingerprint
+
+NO_PAIRS = frozenset(["all_bad", "unsafe"])  # flags
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class Pair:
     rejected: str
     weight: float
     annotators: list[str]
-    annotations: list[str | int]
+    annotations: list[str | int | None]  # of `annotators`, one to one; None where a row tells no id
     language: str
     source: str
 
@@ -35,7 +43,9 @@ class Pair:
 class Tally:
     """What became of the votes."""
 
-    prompts: int = 0  # prompts with a ranking
+    skipped: int = 0  # rankings in which the annotator would not say
+    flagged: int = 0  # rankings flagged as all_bad or unsafe
+    prompts: int = 0  # prompts with a ranking that is neither
     judged: int = 0  # pairs of answers that somebody ordered
     judged_twice: int = 0  # of these, by two annotators or more
     agreed: int = 0  # of these, all the same way
@@ -45,25 +55,36 @@ class Tally:
     capped: int = 0  # pairs left out because their prompt had enough
 
 
-@dataclass
-class _Votes:
-    """Votes on one pair of answer texts: annotator → +1 where the first text is better, −1 where the second is."""
+@dataclass(frozen=True)
+class Vote:
+    """What an annotator says of two answers: +1 the first is better, −1 the second is, 0 neither."""
 
-    by: dict[str, int] = field(default_factory=dict)
-    rows: dict[str, Ranking] = field(default_factory=dict)
+    value: int
+    ranking: Ranking
+
+
+@dataclass
+class Ballot:
+    """The votes on one pair of answer texts. Which of them is first, a hash decides: neither length nor place does."""
+
+    first: str
+    second: str
+    votes: dict[str, Vote] = field(default_factory=dict)  # annotator → vote
 
 
 def pairs(rankings: Sequence[Ranking], *, per_prompt: int, prompt_weight: float, seed: int) -> tuple[list[Pair], Tally]:
-    """Pairs of all rankings, grouped by prompt in the order of first appearance, at most `per_prompt` of each prompt.
-
-    Which pairs of a prompt stay is drawn by a hash of the seed and the texts: the same every night, whatever comes in.
-    """
+    """Pairs of all rankings, grouped by prompt in the order of first appearance, and what became of the votes."""
+    tally = Tally()
     prompts: dict[str, list[Ranking]] = {}
     for ranking in rankings:
         prompts.setdefault(fingerprint(ranking.messages), []).append(ranking)
-    found, tally = [], Tally(prompts=len(prompts))
+        tally.skipped += ranking.skipped
+        tally.flagged += flagged(ranking)
+    found = []
     for group in prompts.values():
-        settled = _settle(group, tally)
+        tally.prompts += any(says(ranking) for ranking in group)
+        tally.ties += sum(len(letters) * (len(letters) - 1) // 2 for r in group if says(r) for letters in r.ranking)
+        settled = [pair for ballot in ballots(group) if (pair := _settle(ballot, tally))]
         settled.sort(key=lambda pair: _draw(seed, pair.id, pair.chosen, pair.rejected))
         tally.capped += max(0, len(settled) - per_prompt)
         kept = settled[:per_prompt]
@@ -71,48 +92,60 @@ def pairs(rankings: Sequence[Ranking], *, per_prompt: int, prompt_weight: float,
     return found, tally
 
 
-def _settle(group: Sequence[Ranking], tally: Tally) -> list[Pair]:
-    """The majority's pairs of one prompt. The later ranking of an annotator replaces the earlier one, pair by pair."""
-    ballots: dict[tuple[str, str], _Votes] = {}
-    for ranking in group:
+def flagged(ranking: Ranking) -> bool:
+    """Whether the annotator found that no answer should be learned from."""
+    return not NO_PAIRS.isdisjoint(ranking.flags)
+
+
+def says(ranking: Ranking) -> bool:
+    """Whether the ranking says which answers are better."""
+    return bool(ranking.ranking) and not ranking.skipped and not flagged(ranking)
+
+
+def ballots(group: Sequence[Ranking]) -> list[Ballot]:
+    """The pairs of answers to one prompt with each annotator's last word on them (rules 1 to 3); no votes, no ballot."""
+    found: dict[tuple[str, str], Ballot] = {}
+    for ranking in sorted(group, key=lambda r: r.updated):
+        if ranking.skipped:
+            continue
         level = {letter: n for n, letters in enumerate(ranking.ranking) for letter in letters}
         for one, two in combinations(sorted(ranking.answers), 2):
-            if level[one] == level[two]:
-                tally.ties += 1
-                continue
-            texts = (ranking.answers[one], ranking.answers[two])
-            first, second = sorted(texts)
-            better = texts[0] if level[one] < level[two] else texts[1]
-            votes = ballots.setdefault((first, second), _Votes())
-            votes.by[ranking.annotator] = 1 if better == first else -1
-            votes.rows[ranking.annotator] = ranking
-    out = []
-    for (first, second), votes in ballots.items():
-        total = sum(votes.by.values())
-        tally.judged += 1
-        tally.judged_twice += len(votes.by) > 1
-        tally.agreed += len(votes.by) > 1 and abs(total) == len(votes.by)
-        if total == 0:
-            tally.even += 1
-            continue
-        winners = sorted(who for who, vote in votes.by.items() if vote * total > 0)
-        tally.overruled += len(votes.by) - len(winners)
-        rows = [votes.rows[who] for who in winners]
-        chosen, rejected = (first, second) if total > 0 else (second, first)
-        out.append(
-            Pair(
-                id=f"{rows[0].id}-{_draw(0, chosen, rejected)[:8]}",
-                messages=rows[0].messages,
-                chosen=chosen,
-                rejected=rejected,
-                weight=0.0,
-                annotators=winners,
-                annotations=[r.annotation for r in rows if r.annotation is not None],
-                language=rows[0].language,
-                source=rows[0].source,
-            )
-        )
-    return out
+            first, second = sorted((one, two), key=lambda letter: _draw(0, ranking.answers[letter]))
+            texts = ranking.answers[first], ranking.answers[second]
+            ballot = found.setdefault(texts, Ballot(*texts))
+            if says(ranking):
+                value = (level[first] < level[second]) - (level[first] > level[second])
+                ballot.votes[ranking.annotator] = Vote(value, ranking)
+            else:
+                ballot.votes.pop(ranking.annotator, None)
+    return [ballot for ballot in found.values() if ballot.votes]
+
+
+def _settle(ballot: Ballot, tally: Tally) -> Pair | None:
+    """What the majority prefers (rule 4); None where nobody prefers anything or the vote is even."""
+    votes = {who: vote for who, vote in ballot.votes.items() if vote.value}
+    total = sum(vote.value for vote in votes.values())
+    tally.judged += bool(votes)
+    tally.judged_twice += len(votes) > 1
+    tally.agreed += len(votes) > 1 and abs(total) == len(votes)
+    if total == 0:
+        tally.even += bool(votes)
+        return None
+    winners = sorted(who for who, vote in votes.items() if vote.value * total > 0)
+    tally.overruled += len(votes) - len(winners)
+    rows = [votes[who].ranking for who in winners]
+    chosen, rejected = (ballot.first, ballot.second) if total > 0 else (ballot.second, ballot.first)
+    return Pair(
+        id=f"{rows[0].id}-{_draw(0, chosen, rejected)[:8]}",
+        messages=rows[0].messages,
+        chosen=chosen,
+        rejected=rejected,
+        weight=0.0,
+        annotators=winners,
+        annotations=[row.annotation for row in rows],
+        language=rows[0].language,
+        source=rows[0].source,
+    )
 
 
 def _weighed(pair: Pair, weight: float) -> Pair:

@@ -28,8 +28,9 @@ from tasks.formats import (
     read_prompts,
 )
 from tasks.formats.evaluation import ANSWER_SETS, DOCUMENT_SET, SETS
-from tasks.formats.rows import fingerprint
-from tasks.pairs import Pair, pairs
+from tasks.formats.rows import FEEDBACK, fingerprint
+from tasks.labelling.agreement import Judgements, judgements
+from tasks.pairs import Pair, pairs, says
 from tasks.params import Prepare, Seed
 from tasks.progress import log
 from tasks.reports import Report
@@ -50,7 +51,10 @@ class PrepareReport(Report):
     languages: dict[str, dict[str, int]] = Field(description="kind → language → rows, train and eval together")
     forms: dict[str, int] = Field(description="form → rows read")
     dropped: dict[str, int] = Field(description="reason → rows left out (dropped.jsonl names them)")
-    ranked_prompts: int = Field(description="prompts with a ranking")
+    feedback: int = Field(description="prompts that users sent back, of those to sample answers for")
+    skipped: int = Field(description="rankings that make no pair because the annotator would not say")
+    flagged: int = Field(description="rankings that make no pair because of the flag all_bad or unsafe")
+    ranked_prompts: int = Field(description="prompts with a ranking that says something")
     judged: int = Field(description="pairs of answers that somebody ordered")
     judged_twice: int = Field(description="of these, pairs that two or more annotators ordered")
     agreement: float | None = Field(description="share of the pairs judged twice on which all agree; null without any")
@@ -58,13 +62,15 @@ class PrepareReport(Report):
     even_pairs: int = Field(description="pairs left out because the vote was even")
     ties: int = Field(description="times that a ranking put two answers on one level")
     capped_pairs: int = Field(description="pairs left out because their prompt had enough")
+    labelling: Judgements | None = Field(description="how people judged; null where nobody has")
 
 
 def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -> PrepareReport:
     """Write artifacts/dataset from data/. `validation` is the report of the checks: its refused rows are left out.
 
-    What data/ does not hold gives empty files, but for prompts, which held-out instructions stand in for. DataError
-    when rows of a kind are there and none is left to train on.
+    What data/ does not hold gives empty files, but for prompts, which held-out instructions stand in for beside those that
+    users sent back. DataError when rows of a kind are there and none is left to train on; judgements that make no pair
+    to train on yet (skips, ties, a first pair that is held out) are said, and the night goes on.
     """
     log_, ranked = read_instructions(data / "instructions"), read_preferences(data / "preferences")
     asked, held_out = read_prompts(data / "prompts"), read_evaluation(data / "evaluation")
@@ -77,8 +83,10 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
     sift = Sift(cfg, refused, cases, dropped)
     few = Few(seed.value, dropped)
     instructions = few(sift.distinct(log_.rows, "instructions"), cfg.max_instructions, "prepare.max_instructions")
-    prompts = sift.distinct(asked.rows, "prompts")
-    rankings = few(sift.judgements(ranked.rows), cfg.max_ranked_prompts, "prepare.max_ranked_prompts")
+    prompts = sift.prompts(asked.rows)
+    judged = sift.judgements(ranked.rows)
+    rankings = few([r for r in judged if says(r)], cfg.max_ranked_prompts, "prepare.max_ranked_prompts")
+    rankings += [r for r in judged if not says(r)]
     cases = [c for name in SETS for c in few([c for c in cases if c.set == name], cfg.max_cases, "prepare.max_cases")]
     found, tally = pairs(rankings, per_prompt=cfg.pairs_per_prompt, prompt_weight=cfg.prompt_weight, seed=seed.value)
 
@@ -88,7 +96,9 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
         "preferences": _split([_pair(p) for p in found], cfg.eval_share, seed.value),
     }
     for kind, parts in split.items():
-        if not parts["train"] and (kinds[kind].rows or kinds[kind].problems):
+        if kind == "preferences" and judged and not parts["train"]:
+            log(f"preferences: {len(judged)} judgements, and no pair to train on yet")
+        elif not parts["train"] and (kinds[kind].rows or kinds[kind].problems):
             raise DataError(
                 f"{data / kind}",
                 "leaves no row to train on",
@@ -97,14 +107,18 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
         for name, rows in parts.items():
             write_jsonl(out / kind / f"{name}.jsonl", rows)
             log(f"{kind}/{name}: {len(rows)} rows")
-    from_data = bool(asked.rows or asked.problems)
+    from_data = bool(asked.problems) or any(row.origin != FEEDBACK for row in asked.rows)
+    sent_back = few([p for p in prompts if p.origin == FEEDBACK], cfg.max_prompts, "prepare.max_prompts")
+    left = None if cfg.max_prompts is None else cfg.max_prompts - len(sent_back)  # users go first
     if from_data:
-        prompts = few(prompts, cfg.max_prompts, "prepare.max_prompts")
+        prompts = sent_back + few([p for p in prompts if p.origin != FEEDBACK], left, "prepare.max_prompts")
     else:
         rows = split["instructions"]["eval"] or split["instructions"]["train"]
-        prompts = Few(seed.value, Dropped())(_questions(rows), cfg.max_prompts, "prepare.max_prompts")
-        log(f"prompts: data/prompts holds none; {len(prompts)} instructions are asked instead")
-    write_jsonl(out / "prompts" / "prompts.jsonl", [_fields(p) for p in prompts])
+        told = {fingerprint(p.messages) for p in sent_back}
+        others = [p for p in _questions(rows) if fingerprint(p.messages) not in told]
+        prompts = sent_back + Few(seed.value, Dropped())(others, left, "prepare.max_prompts")
+        log(f"prompts: data/prompts holds none; {len(prompts) - len(sent_back)} instructions are asked instead")
+    write_jsonl(out / "prompts" / "prompts.jsonl", [_prompt(p) for p in prompts])
     for name in SETS:
         write_jsonl(out / "evaluation" / f"{name}.jsonl", [_case(c) for c in cases if c.set == name])
     write_jsonl(out / "dropped.jsonl", dropped.rows)
@@ -116,10 +130,13 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
         pairs={name: len(rows) for name, rows in split["preferences"].items()},
         prompts=len(prompts),
         prompts_from="data/prompts" if from_data else "instructions",
+        feedback=len(sent_back),
         evaluation=dict(Counter(c.set for c in cases)),
         languages={kind: dict(Counter(row.language for row in rows)) for kind, rows in everything.items()},
         forms=dict(Counter(row.form for row in (*log_.rows, *ranked.rows))),
         dropped=dict(dropped.counts),
+        skipped=tally.skipped,
+        flagged=tally.flagged,
         ranked_prompts=tally.prompts,
         judged=tally.judged,
         judged_twice=tally.judged_twice,
@@ -128,6 +145,7 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
         even_pairs=tally.even,
         ties=tally.ties,
         capped_pairs=tally.capped,
+        labelling=judgements(judged) if judged else None,
     )
 
 
@@ -179,6 +197,11 @@ def _questions(rows: Sequence[dict[str, Any]]) -> list[Prompt]:
 
 def _fields(row: Row | Case) -> dict[str, Any]:
     return {"id": row.id, "messages": row.messages, "language": row.language}
+
+
+def _prompt(row: Prompt) -> dict[str, Any]:
+    """A prompt; what users were not content with is there only where there is something."""
+    return {**_fields(row), **({"origin": row.origin} if row.origin else {}), **({"answers": list(row.answers)} if row.answers else {})}
 
 
 def _instruction(row: Instruction) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tasks.duplicates import NearDuplicates, questions
 from tasks.formats import Case, Instruction, Prompt, Ranking
-from tasks.formats.rows import fingerprint
+from tasks.formats.rows import FEEDBACK, fingerprint
 from tasks.params import Prepare
 from tasks.progress import bar
 
@@ -110,18 +110,32 @@ class Sift:
             ids.add(row.id)
         return kept
 
+    def prompts(self, rows: Sequence[Prompt]) -> list[Prompt]:
+        """`distinct` prompts, those that users sent back first: a copy of theirs must not take their place. What they were
+        not content with is gathered from all copies of a prompt, but for empty answers and such as are too long."""
+        given: dict[str, dict[str, None]] = {fingerprint(row.messages): {} for row in rows}
+        for row in rows:
+            if row.source not in self.refused:
+                fit = (answer for answer in row.answers if 0 < len(answer) <= self.cfg.max_answer_characters)
+                given[fingerprint(row.messages)].update(dict.fromkeys(fit))
+        ordered = sorted(rows, key=lambda row: row.origin != FEEDBACK)
+        kept = self.distinct(ordered, "prompts")
+        return [replace(row, answers=tuple(given[fingerprint(row.messages)])) for row in kept]
+
     def judgements(self, rows: Sequence[Ranking]) -> list[Ranking]:
-        """Rankings without refused ones and without the same judgement twice. Different people's are no copies."""
-        seen: dict[tuple, str] = {}
-        kept = []
+        """Rankings without refused ones and without the same judgement twice. Different people's are no copies.
+
+        Of copies the one that was said last stays, in the first one's place: it may have to outweigh one said between.
+        """
+        seen: dict[tuple, Ranking] = {}
         for row in bar(rows, "preferences"):
             if not self.keeps(row, list(row.answers.values())):
                 continue
             texts = tuple(tuple(sorted(row.answers[letter] for letter in group)) for group in row.ranking)
-            key = (fingerprint(row.messages), texts, row.annotator)
+            asked = fingerprint(row.messages), tuple(sorted(row.answers.values()))
+            key = (*asked, texts, row.annotator, row.skipped, tuple(sorted(row.flags)))
+            stays, goes = (row, seen[key]) if key in seen and row.updated > seen[key].updated else (seen.get(key, row), row)
             if key in seen:
-                self.dropped.add(row.source, row.id, "exact duplicate of", seen[key])
-                continue
-            seen[key] = row.source
-            kept.append(row)
-        return kept
+                self.dropped.add(goes.source, goes.id, "exact duplicate of", stays.source)
+            seen[key] = stays
+        return list(seen.values())

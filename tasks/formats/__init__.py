@@ -2,7 +2,7 @@
 
     instructions   alpaca  sharegpt  messages  prompt_completion   → Instruction
     preferences    pairs  rankings                                 → Ranking
-    prompts        questions                                       → Prompt
+    prompts        questions  chats                                → Prompt
     evaluation     evaluation                                      → Case
 
 The form of a row is recognised by its keys, never by a file's name or suffix. A row that fits none, or lacks

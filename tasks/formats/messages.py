@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.formats.rows import BadRow, Instruction, Message, clean, identity, language, text
+from tasks.formats.rows import BadRow, Instruction, Message, clean, identity, language, question, text
 
 KEYS = {"messages"}
 ROLES = ("system", "user", "assistant")
@@ -31,6 +31,16 @@ def _message(turn: object, place: str) -> Message:
     if not isinstance(content, str):
         raise BadRow(f"{place} has no text", "give it a 'content', or drop the row")
     return {"role": role, "content": clean(content)}
+
+
+def asked(row: dict[str, Any]) -> list[Message]:
+    """The prompt of a row: its `messages`, of which the user's is the last, or its question with the passages."""
+    if row.get("messages") is None:
+        return question(row)
+    messages = conversation(row["messages"], "messages")
+    if messages[-1]["role"] != "user":
+        raise BadRow("'messages' does not end with the user's", "leave the answers out of the prompt, or drop the row")
+    return messages
 
 
 def first_user(messages: list[Message]) -> str:

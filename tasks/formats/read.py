@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from tasks.formats import alpaca, evaluation, messages, pairs, prompt_completion, questions, rankings, sharegpt
+from tasks.formats import alpaca, chats, evaluation, messages, pairs, prompt_completion, questions, rankings, sharegpt
 from tasks.formats.files import data_files, rows
 from tasks.formats.rows import BadRow, Case, Instruction, Problem, Prompt, Ranking
 
@@ -15,6 +15,7 @@ T = TypeVar("T")
 Reader = Callable[[dict[str, Any], str], T]
 INSTRUCTION_FORMS = (sharegpt, messages, alpaca, prompt_completion)
 PREFERENCE_FORMS = (rankings, pairs)
+PROMPT_FORMS = (questions, chats)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def read_preferences(folder: Path) -> Read[Ranking]:
 
 def read_prompts(folder: Path) -> Read[Prompt]:
     """All prompts below `folder`; none where it is missing or empty."""
-    return _read_files(folder, _files(folder), lambda row, _: sniff(row, (questions,)))
+    return _read_files(folder, _files(folder), lambda row, _: sniff(row, PROMPT_FORMS))
 
 
 def read_evaluation(folder: Path) -> Read[Case]:

@@ -15,6 +15,7 @@ from tasks.rag import prompt
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 LANGUAGES = ("en", "zh")
+FEEDBACK = "feedback"  # origin of a prompt: a user was not content with an answer to it
 
 
 class BadRow(Exception):

@@ -10,4 +10,5 @@
     inbox.py          from outside data/ into it, under one lock
     people.py         pseudonyms                               withdraw.py    a person's judgements out of the next dataset
     agreement.py      do people agree, and what do they prefer that they should not
+    speed.py          judgements made too fast
 """

@@ -6,6 +6,7 @@ evaluation set as well. `where` names the row; a row that could not be read has 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -133,26 +134,35 @@ def _preferences(read: Read[Ranking], held_out: set[str]) -> Table:
     for row in read.rows:
         answers = list(row.answers.values())
         lengths = [len(a) for a in answers] or [0]
-        common = _common(row)
         table.append(
             {
-                **common,
+                **_common(row),
+                "said": None if row.skipped else row.source,
                 "form": row.form,
                 "annotator": row.annotator,
                 "annotation": None if row.annotation is None else str(row.annotation),
-                "judgement": f"{common['id']} by {row.annotator}" if common["id"] and row.form == "rankings" else None,
+                "judgement": _judgement(row),
                 "prompt_characters": sum(len(m["content"]) for m in row.messages),
                 "shortest_answer": min(lengths),
                 "longest_answer": max(lengths),
                 "answers": len(answers),
                 "different_answers": len(set(answers)),
                 "letters": " ".join(sorted(row.answers)),
-                "ranked_letters": " ".join(sorted(letter for group in row.ranking for letter in group)),
+                "ranked_letters": " ".join(sorted(letter for group in row.ranking for letter in group)) if row.ranking else None,
                 "control_characters": control([*answers, *(m["content"] for m in row.messages)]),
                 "in_evaluation": any(q in held_out for q in questions(row.messages)),
             }
         )
     return table + _problems(read.problems)
+
+
+def _judgement(row: Ranking) -> str | None:
+    """Who judged which answers to which prompt: on another night the same prompt comes with other answers."""
+    id_ = _given_id(row.id, row.messages)
+    if not id_ or row.form != "rankings" or row.skipped:
+        return None
+    shown = hashlib.sha256("\0".join(sorted(row.answers.values())).encode()).hexdigest()[:16]
+    return f"{id_} by {row.annotator} of {shown}"
 
 
 def _prompts(read: Read[Prompt], held_out: set[str]) -> Table:
@@ -163,7 +173,7 @@ def _prompts(read: Read[Prompt], held_out: set[str]) -> Table:
             {
                 **_common(row),
                 "prompt_characters": sum(len(m["content"]) for m in row.messages),
-                "control_characters": control(m["content"] for m in row.messages),
+                "control_characters": control([*row.answers, *(m["content"] for m in row.messages)]),
                 "duplicate": key in seen,
                 "in_evaluation": any(q in held_out for q in questions(row.messages)),
             }

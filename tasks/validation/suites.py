@@ -94,7 +94,13 @@ def suites(cfg: Validate) -> dict[str, ExpectationSuite]:
             unique("id", "ids differ"),
         ],
         "preferences": [
-            rows(least.preferences),
+            e.ExpectColumnUniqueValueCountToBeBetween(
+                column="said",
+                min_value=least.preferences,
+                severity=severe,
+                meta=KEEP,
+                description=f"there are {least.preferences} rows or more in which somebody says something",
+            ),
             whole,
             readable,
             language,
@@ -115,7 +121,7 @@ def suites(cfg: Validate) -> dict[str, ExpectationSuite]:
                 description="the annotator is named",
             ),
             unique("annotation", "annotation ids differ"),
-            unique("judgement", "an annotator ranks a prompt once"),
+            unique("judgement", "an annotator ranks the same answers to a prompt once"),
         ],
         "prompts": [
             rows(least.prompts),
