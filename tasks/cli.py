@@ -89,6 +89,7 @@ def show(root: Path, name: str, other: str | None) -> list[str]:
             f"data      {manifest['data']['md5']}",
             f"manifest  {release['manifest_sha256']}",
             f"dvc.lock  {release['dvc']['lock_sha256']}",
+            *judged(manifest),
             "",
             "parts",
         ]
@@ -112,6 +113,12 @@ def show(root: Path, name: str, other: str | None) -> list[str]:
         lines.append(f"part {part}: {'the same bytes' if same else 'other bytes'}")
     lines.append(f"data: {'the same' if manifest['data']['md5'] == theirs['data']['md5'] else 'other data'}")
     return lines + compare_stacks(manifest["stack"], theirs["stack"])
+
+
+def judged(manifest: Record) -> list[str]:
+    """How many judgements a release was trained on; nothing where it does not tell."""
+    told = manifest.get("judgements")
+    return [f"judged    {told['annotations']:,} annotations by {told['annotators']} annotators"] if told else []
 
 
 def compare_stacks(mine: Record, theirs: Record) -> list[str]:
@@ -200,6 +207,20 @@ def serve(root: Path, host: str | None, port: int | None) -> list[str]:
     return []
 
 
+def collect(root: Path, files: list[Path], again: bool, dry: bool) -> list[str]:
+    """Judgements into the inbox, and from there into data/ while no night is running."""
+    from tasks.labelling.collect import collect_now
+
+    return collect_now(root, files, again, dry)
+
+
+def withdraw(root: Path, who: str, dry: bool) -> list[str]:
+    """A person's judgements out of all data that is to come."""
+    from tasks.labelling.withdraw import withdraw as leave
+
+    return leave(root, who, datetime.now(UTC), dry)
+
+
 def _when(moment: str) -> str:
     return f"{moment[:10]} {moment[11:16]} UTC"
 
@@ -237,6 +258,14 @@ def parser() -> argparse.ArgumentParser:
     served = commands.add_parser("serve", help="answer questions over HTTP, with a page to try it")
     served.add_argument("--host", help="instead of serve.host; beyond loopback set NIGHTSHIFT_API_KEY")
     served.add_argument("--port", type=int, help="instead of serve.port; 0 takes a free one")
+    back = commands.add_parser("collect", help="what people have said in Label Studio into data/")
+    back.add_argument("--from", dest="files", nargs="+", type=Path, default=[], metavar="FILE",
+                      help="from files of Label Studio's JSON export, not from the server")
+    back.add_argument("--again", action="store_true", help="read all tasks of the server, not only what has changed")
+    gone = commands.add_parser("withdraw", help="an annotator's judgements out of all data that is to come")
+    gone.add_argument("--annotator", required=True, metavar="WHO", help="name in the data, Label Studio user id, or e-mail address")
+    for command in (back, gone):
+        command.add_argument("--dry-run", dest="dry", action="store_true", help="say what would be done")
     preset = commands.add_parser("preset", help="lay presets/NAME.yaml over params.yaml")
     preset.add_argument("name", metavar="NAME")
     return top
@@ -256,6 +285,8 @@ def main(words: list[str] | None = None) -> int:
         "bootstrap": lambda: [bootstrap(root)],
         "fetch": lambda: sources.fetch_now(root),
         "import": lambda: imports.lay(root, given.instructions, given.documents, given.keep_others),
+        "collect": lambda: collect(root, given.files, given.again, given.dry),
+        "withdraw": lambda: withdraw(root, given.annotator, given.dry),
         "preset": lambda: presets.apply(root, given.name),
         "ask": lambda: ask(root, given.question, given.release, given.json, given.stream),
         "serve": lambda: serve(root, given.host, given.port),

@@ -26,7 +26,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    _fsync_folder(path.parent)
+    fsync_folder(path.parent)
 
 
 def canonical_json(obj: Any) -> str:
@@ -87,7 +87,7 @@ def replace_dir(part: Path, final: Path) -> None:
         os.replace(final, old)
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(part, final)
-    _fsync_folder(final.parent)
+    fsync_folder(final.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -114,7 +114,8 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """Let what was renamed or linked in `folder` outlive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tasks import params
+from tasks import params, withdrawn
 from tasks.bootstrap import DATA, track
 from tasks.errors import DataError
 from tasks.formats import read_instructions
@@ -59,6 +59,8 @@ def gather(part: Path, data: Path, instructions: Sequence[Path], documents: Path
         if not documents.is_dir():
             raise DataError(str(documents), "is no folder", "name the folder that holds the documents")
         shutil.copytree(documents, part / "documents", ignore=lambda _, names: [n for n in names if n.startswith((".", "~$"))])
+    if (data / withdrawn.FILE).is_file():  # a word given once holds for whatever data comes
+        shutil.copyfile(data / withdrawn.FILE, part / withdrawn.FILE)
     for kind in KINDS[1:] if keep_others else ():
         if (data / kind).is_dir() and not (part / kind).exists():
             shutil.copytree(data / kind, part / kind)

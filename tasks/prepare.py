@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
+from tasks import withdrawn
 from tasks.errors import DataError
 from tasks.files import read_json, write_jsonl
 from tasks.formats import (
@@ -80,7 +81,7 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
     for read in (log_, ranked, asked):
         for problem in read.problems:
             dropped.add(problem.where, None, "cannot be read:", f"{problem.what}; {problem.remedy}")
-    sift = Sift(cfg, refused, cases, dropped)
+    sift = Sift(cfg, refused, cases, dropped, withdrawn.names(data))
     few = Few(seed.value, dropped)
     instructions = few(sift.distinct(log_.rows, "instructions"), cfg.max_instructions, "prepare.max_instructions")
     prompts = sift.prompts(asked.rows)
@@ -205,7 +206,8 @@ def _prompt(row: Prompt) -> dict[str, Any]:
 
 
 def _instruction(row: Instruction) -> dict[str, Any]:
-    return {**_fields(row), "source": row.source}
+    judged = {"annotator": row.annotator, "annotation": row.annotation} if row.annotator else {}
+    return {**_fields(row), "source": row.source, **judged}
 
 
 def _pair(pair: Pair) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
     releases/answers/<id>.json   the release's own answers, which make it tomorrow's champion
     releases/search/<id>.json    what its search found, for the same purpose
+    releases/judgements/<sha>.json   whose judgements it was trained on, by the first 16 hex digits of its hash: nights that
+                                 were trained on the same ones share it
     releases/<id>.json           the manifest, git commit, date, the night's metrics: never changed but for `withdrawn`
     releases/LIVE                the id of the live release
     champion.json                follows LIVE (`settle`), a copy of its file in releases/answers/
@@ -166,9 +168,11 @@ def publish(
 ) -> Promoted:
     """Write what a verified release leaves, in the order of this module's docstring, and flip.
 
-    `travelling`: one file a follower; `dvc`: hash of dvc.lock and of each part's output.
+    `travelling`: one file a follower; `dvc`: hash of dvc.lock and of each part's output. GateError where the judgements that
+    the manifest names are nowhere.
     """
     before = live(root)
+    _keep_judgements(root, manifest)
     for of, cases in zip(FOLLOWERS, travelling, strict=True):
         champion.write(root / RELEASES / of.folder / f"{release}.json", cases)
     write_json(
@@ -187,6 +191,30 @@ def publish(
         },
     )
     return Promoted(release, True, before, _flip(root, release))
+
+
+def judgements_of(root: Path, manifest: Mapping[str, Any]) -> dict[str, list[str | int]] | None:
+    """Annotator → annotations that a release was trained on; None where it does not tell (it is older than the question)."""
+    path = _judgements_file(root, manifest)
+    return read_json(path) if path else None
+
+
+def _judgements_file(root: Path, manifest: Mapping[str, Any]) -> Path | None:
+    named = manifest.get("judgements")
+    return root / RELEASES / "judgements" / f"{named['sha256'][:16]}.json" if named else None
+
+
+def _keep_judgements(root: Path, manifest: Mapping[str, Any]) -> None:
+    """Copy what stage release wrote, unless an earlier release has brought it."""
+    path = _judgements_file(root, manifest)
+    wanted = path and manifest["judgements"]["sha256"]
+    if path is None or (path.is_file() and sha256_file(path) == wanted):
+        return
+    source = output_of(root, "release") / "judgements.json"
+    if not source.is_file() or sha256_file(source) != wanted:
+        what = "is missing, and the candidate has other judgements"
+        raise GateError(str(path), what, "git checkout releases, or dvc repro release")
+    write_atomic(path, source.read_bytes())
 
 
 def rollback(root: Path, now: datetime, to: str | None = None) -> Promoted:

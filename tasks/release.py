@@ -18,13 +18,13 @@ from pydantic import Field
 
 from tasks.errors import DataError, ModelError
 from tasks.figures import figures_from, text
-from tasks.files import read_json, sha256_file, sha256_tree, size, write_atomic, write_json
+from tasks.files import read_json, read_jsonl, sha256_file, sha256_tree, size, write_atomic, write_json
 from tasks.params import Answers, Compute
 from tasks.params import Release as ReleaseParams
 from tasks.rag.prompt import TEMPLATES
 from tasks.reports import Report
 
-MANIFEST, CARD, TEMPLATE = "manifest.json", "README.md", "chat_template.jinja"
+MANIFEST, CARD, TEMPLATE, JUDGEMENTS = "manifest.json", "README.md", "chat_template.jinja", "judgements.json"
 PACKAGES = (
     "torch",
     "transformers",
@@ -58,14 +58,16 @@ def release(
     index: Path,
     figures: Path,
     gate: Path,
+    dataset: Path,
     out: Path,
 ) -> ReleaseReport:
     """Write manifest.json and README.md for what this night has made.
 
     `data` is the raw data (its hash is read from data.dvc beside it, DVC's own name for exactly these bytes), `figures`
-    the folder of the stages' metrics, `gate` the verdict. The prompt's words and the settings of section answers go in
-    too, so that a release is asked as it was judged, whatever the code and params.yaml say by then. ModelError where
-    the model's chat template is not the base's.
+    the folder of the stages' metrics, `gate` the verdict, `dataset` what was trained on: judgements.json names the
+    judgements in it, and the manifest names that file. The prompt's words and the settings of section answers go in too,
+    so that a release is asked as it was judged, whatever the code and params.yaml say by then. ModelError where the
+    model's chat template is not the base's.
     """
     template, trained = int4 / TEMPLATE, base / TEMPLATE
     if not template.is_file() or not trained.is_file() or template.read_bytes() != trained.read_bytes():
@@ -76,6 +78,8 @@ def release(
         )
     parts = {"model": int4, "chat_template": template, "embedded": embedded, "index": index}
     verdict = read_json(gate)
+    judged = judgements(dataset)
+    write_json(out / JUDGEMENTS, judged)
     manifest = {
         "name": cfg.name,
         "license": cfg.license,
@@ -91,6 +95,11 @@ def release(
         "figures": figures_from(cfg.figures, figures),
         "gate": verdict,
         "data": data_hash(data),
+        "judgements": {
+            "sha256": sha256_file(out / JUDGEMENTS),
+            "annotators": len(judged),
+            "annotations": sum(map(len, judged.values())),
+        },
         "stack": stack(compute),
     }
     write_json(out / MANIFEST, manifest)
@@ -100,6 +109,25 @@ def release(
         promote=bool(verdict["promote"]),
         bytes=sum(manifest["parts"][name]["bytes"] for name in ("model", "embedded", "index")),
     )
+
+
+def judgements(dataset: Path) -> dict[str, list[str | int]]:
+    """Annotator → ids of the annotations that were trained on: rankings by way of their pairs, and approved corrections.
+
+    Somebody whose rows tell no id (imported pairs) is there with none.
+    """
+    found: dict[str, set[str | int]] = {}
+
+    def add(annotator: str, annotation: str | int | None) -> None:
+        found.setdefault(annotator, set()).update(() if annotation is None else (annotation,))
+
+    for pair in read_jsonl(dataset / "preferences" / "train.jsonl"):
+        for annotator, annotation in zip(pair["annotators"], pair["annotations"], strict=True):
+            add(annotator, annotation)
+    for row in read_jsonl(dataset / "instructions" / "train.jsonl"):
+        if row.get("annotator"):
+            add(row["annotator"], row.get("annotation"))
+    return {annotator: sorted(ids, key=str) for annotator, ids in sorted(found.items())}
 
 
 def data_hash(data: Path) -> dict[str, Any]:
@@ -144,6 +172,7 @@ def stack(compute: Compute) -> dict[str, Any]:
 def card(manifest: Mapping[str, Any]) -> str:
     """The model card: the manifest in words and tables."""
     parts, data, gate, stack_ = (manifest[key] for key in ("parts", "data", "gate", "stack"))
+    judged = manifest["judgements"]
     lines = [
         "---",
         f"license: {manifest['license']}",
@@ -178,6 +207,7 @@ def card(manifest: Mapping[str, Any]) -> str:
         "## Where it comes from",
         "",
         f"- data: `{data['dvc']}` {data['md5']} ({data['files']} files, {data['bytes'] / 1e6:.2f} MB)",
+        f"- judgements: {judged['annotations']:,} by {judged['annotators']} annotators (`judgements.json` names them)",
         f"- base model: tree `{manifest['base']['sha256']}`",
         f"- stack: {stack_['device']}, {stack_['instruction_set']}, {stack_['threads']} threads, "
         f"{stack_['precision']}, Python {stack_['python']}, "

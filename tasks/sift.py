@@ -56,10 +56,12 @@ class Few:
 
 
 class Sift:
-    """Leaves out rows that were refused, are too long, stand in the evaluation, or say what another row says."""
+    """Leaves out rows that were refused, are too long, stand in the evaluation, or say what another row says, and those of
+    annotators who have withdrawn."""
 
-    def __init__(self, cfg: Prepare, refused: dict[str, str], cases: Sequence[Case], dropped: Dropped) -> None:
-        self.cfg, self.refused, self.dropped = cfg, refused, dropped
+    def __init__(self, cfg: Prepare, refused: dict[str, str], cases: Sequence[Case], dropped: Dropped,
+                 withdrawn: frozenset[str] = frozenset()) -> None:
+        self.cfg, self.refused, self.dropped, self.withdrawn = cfg, refused, dropped, withdrawn
         self.evaluation = NearDuplicates(cfg.similarity, cfg.added_words)
         self.exact: dict[str, str] = {}
         for case in bar(cases, "evaluation prompts"):
@@ -74,6 +76,8 @@ class Sift:
         reason = None
         if row.source in self.refused:
             reason = ("refused:", self.refused[row.source])
+        elif getattr(row, "annotator", None) in self.withdrawn:
+            reason = ("annotator withdrawn", "")
         elif sum(len(m["content"]) for m in prompt) > self.cfg.max_prompt_characters:
             reason = ("prompt longer than prepare.max_prompt_characters", "")
         elif max(map(len, answers), default=0) > self.cfg.max_answer_characters:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,13 +73,10 @@ def validate(cfg: Validate, data: Path, docs_out: Path) -> ValidateReport:
     missing = presence.absent(cfg.min_rows, raw)
     tables = frames.tables(raw, round(cfg.max_document_megabytes * 2**20), cfg.max_document_seconds)
     results = run(cfg, {kind: table for kind, table in tables.items() if kind not in missing})
-    findings, refused = [], {}
+    findings, refused = [], refused_rows(results)
     for kind, result in results.items():
         found = [_finding(kind, r) for r in result.results]
         findings += [f for f, _ in found if f is not None]
-        for finding, rows in found:
-            for where in rows:
-                refused.setdefault(where, []).append(finding.check)
         bad = [f for f, _ in found if f is not None and not f.passed]
         log(f"{kind}: {len(tables[kind])} rows, {len(found)} checks, {len(bad)} failed")
     for kind in missing:
@@ -101,6 +99,16 @@ def validate(cfg: Validate, data: Path, docs_out: Path) -> ValidateReport:
         refused=[Refused(where=where, reasons=reasons) for where, reasons in sorted(refused.items())],
         absent=missing,
     )
+
+
+def refused_rows(results: Mapping[str, ExpectationSuiteValidationResult]) -> dict[str, list[str]]:
+    """where → the checks for which later steps leave the row out."""
+    out: dict[str, list[str]] = {}
+    for kind, result in results.items():
+        for finding, rows in (_finding(kind, r) for r in result.results):
+            for where in rows:
+                out.setdefault(where, []).append(finding.check)
+    return out
 
 
 def run(cfg: Validate, tables: dict[str, frames.Table]) -> dict[str, ExpectationSuiteValidationResult]:

@@ -23,17 +23,21 @@ def data_files(folder: Path) -> list[Path]:
     return sorted(visible, key=lambda p: p.relative_to(folder).as_posix())
 
 
-def rows(path: Path, name: str) -> Iterator[Row | Problem]:
-    """Rows of one file, or what is wrong with it. `name` is how problems call the file."""
+def decoded(path: Path) -> tuple[str, str]:
+    """A file's text and its encoding, told by the byte order mark. UnicodeDecodeError where it is in no such encoding."""
     data = path.read_bytes()
     encoding = next((e for mark, e in _MARKS if data.startswith(mark)), "utf-8")
+    return data.decode(encoding), encoding
+
+
+def rows(path: Path, name: str) -> Iterator[Row | Problem]:
+    """Rows of one file, or what is wrong with it. `name` is how problems call the file."""
     try:
-        text = data.decode(encoding)
+        text, _ = decoded(path)
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        yield Problem(
-            f"{name}:{line}", f"is not {encoding.upper()} (byte {error.start})", "save the file as UTF-8", True
-        )
+        line = error.object.count(b"\n", 0, error.start) + 1
+        encoding = error.encoding.upper()
+        yield Problem(f"{name}:{line}", f"is not {encoding} (byte {error.start})", "save the file as UTF-8", True)
         return
     if text.lstrip().startswith("["):
         yield from _array(text, name)

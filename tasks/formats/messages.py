@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.formats.rows import BadRow, Instruction, Message, clean, identity, language, question, text
+from tasks.formats.rows import BadRow, Instruction, Message, annotation, clean, identity, language, question, text
 
 KEYS = {"messages"}
 ROLES = ("system", "user", "assistant")
@@ -49,7 +49,8 @@ def first_user(messages: list[Message]) -> str:
 
 
 def read(row: dict[str, Any], where: str) -> Instruction:
-    """The messages as they are."""
+    """The messages as they are; who approved them, where somebody had to."""
     text(row, "language", "")
     messages = conversation(row["messages"], "messages")
-    return Instruction(identity(row, messages), messages, language(row, first_user(messages)), where, "messages")
+    return Instruction(identity(row, messages), messages, language(row, first_user(messages)), where, "messages",
+                       text(row, "annotator", "") or None, annotation(row))

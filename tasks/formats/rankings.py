@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.formats.messages import asked, first_user
-from tasks.formats.rows import BadRow, Ranking, clean, identity, language, text, texts
+from tasks.formats.rows import BadRow, Ranking, annotation, clean, identity, language, text, texts
 
 KEYS = {"answers", "ranking"}
 
@@ -23,9 +23,6 @@ def read(row: dict[str, Any], where: str) -> Ranking:
     answers = row["answers"]
     if not isinstance(answers, dict) or not all(isinstance(a, str) for a in answers.values()):
         raise BadRow("'answers' is not an object of texts", 'write it as {"A": "…", "B": "…"}, or drop the row')
-    annotation = row.get("annotation")
-    if annotation is not None and (isinstance(annotation, bool) or not isinstance(annotation, int | str)):
-        raise BadRow("'annotation' is neither a number nor a text", "give it the annotation's id, or drop the row")
     flags, skipped = tuple(texts(row, "flags")), row.get("skipped") or False
     if not isinstance(skipped, bool) or (skipped and row["ranking"]):
         raise BadRow("'skipped' is not true or false, or there is a ranking too", "a skipped row has an empty ranking")
@@ -35,7 +32,7 @@ def read(row: dict[str, Any], where: str) -> Ranking:
         {k: clean(v) for k, v in answers.items()},
         _groups(row["ranking"], may_be_empty=skipped or bool(flags)),
         text(row, "annotator"),
-        annotation,
+        annotation(row),
         language(row, text(row, "question", "") or first_user(messages)),
         where,
         "rankings",

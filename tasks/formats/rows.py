@@ -51,6 +51,8 @@ class Instruction:
     language: str
     source: str
     form: str
+    annotator: str | None = None  # who approved it, where somebody had to
+    annotation: str | int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,14 @@ def texts(row: Mapping[str, Any], key: str) -> list[str]:
 def language(row: Mapping[str, Any], sample: str) -> str:
     """The row's own language, or the one that `sample` looks like."""
     return text(row, "language", "") or prompt.language_of(sample)
+
+
+def annotation(row: Mapping[str, Any]) -> str | int | None:
+    """Id of the annotation that a row is, where it tells."""
+    given = row.get("annotation")
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int | str)):
+        raise BadRow("'annotation' is neither a number nor a text", "give it the annotation's id, or drop the row")
+    return given
 
 
 def identity(row: Mapping[str, Any], messages: list[Message]) -> str:

@@ -63,14 +63,17 @@ def read(data: Path) -> Raw:
 
 def tables(raw: Raw, max_bytes: int, max_seconds: int) -> dict[str, Table]:
     """Kind → rows with the columns of that kind."""
+    kinds = ("instructions", "preferences", "prompts", "evaluation")
+    return {kind: table(kind, raw) for kind in kinds} | {"documents": documents(raw.folder / "documents", max_bytes, max_seconds)}
+
+
+def table(kind: str, raw: Raw) -> Table:
+    """Rows of one kind, documents excepted."""
+    if kind == "evaluation":
+        return _evaluation(raw.evaluation, raw.folder)
     held_out = {q for case in raw.evaluation.rows for q in questions(case.messages)}
-    return {
-        "instructions": _instructions(raw.instructions, held_out),
-        "preferences": _preferences(raw.preferences, held_out),
-        "prompts": _prompts(raw.prompts, held_out),
-        "evaluation": _evaluation(raw.evaluation, raw.folder),
-        "documents": documents(raw.folder / "documents", max_bytes, max_seconds),
-    }
+    make = {"instructions": _instructions, "preferences": _preferences, "prompts": _prompts}[kind]
+    return make(getattr(raw, kind), held_out)
 
 
 def frame(table: Table) -> pandas.DataFrame:
