@@ -71,8 +71,12 @@ def read(night: steps.Night, options: Options) -> list[str]:
     """From the server or the files into the inbox."""
     with judgements.opened(night.root, night.params, options.files) as source:
         collected = judgements.collect(night.root, night.params, source, again=options.again)
-    counts = {**{f"rows for {file}": count for file, count in collected.landed.items()}, **collected.counts,
-              "removed": sum(collected.removed.values()), "quarantined": len(collected.quarantined)}  # fmt: skip
+    counts = {
+        **{f"rows for {file}": count for file, count in collected.landed.items()},
+        **collected.counts,
+        "removed": sum(collected.removed.values()),
+        "quarantined": len(collected.quarantined),
+    }
     create_table_artifact(
         key="collected",
         table=[{"what": "tasks read", "count": collected.tasks}, *({"what": what, "count": n} for what, n in counts.items())],
@@ -147,8 +151,9 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m flows.collect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--from", dest="files", nargs="+", type=Path, default=[], metavar="FILE",
-                        help="JSON exports, not the server")
+    parser.add_argument(
+        "--from", dest="files", nargs="+", type=Path, default=[], metavar="FILE", help="JSON exports, not the server"
+    )
     parser.add_argument("--again", action="store_true", help="read all tasks, not only what has changed")
     parser.add_argument("--no-commit", dest="commit", action="store_false", help="leave git alone")
     parser.add_argument("--dry-run", action="store_true", help="say what would come, and take nothing")

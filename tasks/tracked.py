@@ -6,13 +6,14 @@ The caller holds the night's lock (tasks/lock.py).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.bootstrap import DATA, track
-from tasks.files import write_atomic
+from tasks.files import fsync_folder, write_atomic
 
-MARKER = Path(".nightshift/untracked")
+MARKER, ASIDE = Path(".nightshift/untracked"), Path(".nightshift/moving")
 
 
 def pending(root: Path) -> bool:
@@ -28,7 +29,11 @@ def write(root: Path, files: Mapping[str, bytes]) -> str | None:
             continue
         write_atomic(root / MARKER, "")
         if content:
-            write_atomic(path, content)
+            # written outside data/ first: what a kill leaves of a half-written file must not become data
+            write_atomic(root / ASIDE, content)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(root / ASIDE, path)
+            fsync_folder(path.parent)
         else:
             path.unlink()
     if not pending(root):

@@ -29,20 +29,37 @@ def question(n: int, count: int = 2) -> Task:
     """A task of two answers side by side, or of three or four to rank."""
     said = [f"It opens at {hour}:{n % 60:02d}." for hour in range(8, 8 + count)]
     asked = [{"role": "user", "content": f"When does store {n} open?"}]
-    return ask(f"prompt-{n}", asked, said, language="en", model="sft-0123456789ab", release="2026-11-23-aabbccdd", why="uncertain")
+    return ask(
+        f"prompt-{n}", asked, said, language="en", model="sft-0123456789ab", release="2026-11-23-aabbccdd", why="uncertain"
+    )
 
 
 def correction(n: int) -> Task:
     """A user's correction of an answer, to be approved."""
-    told = {**question(n).data(), "kind": "correction", "prompt_id": f"answer-{n}", "task_hash": f"{n:032x}", "order": [0, 1],
-            "answers": {"A": "At nine.", "B": f"It opens at 8:{n % 60:02d}, says the door."}, "why": "feedback"}  # fmt: skip
+    told = {
+        **question(n).data(),
+        "kind": "correction",
+        "prompt_id": f"answer-{n}",
+        "task_hash": f"{n:032x}",
+        "order": [0, 1],
+        "answers": {"A": "At nine.", "B": f"It opens at 8:{n % 60:02d}, says the door."},
+        "why": "feedback",
+    }
     return Task.model_validate(told)
 
 
 def choices(**chosen: str | list[str]) -> list[dict[str, Any]]:
     """Results of Choices controls."""
-    return [{"from_name": name, "to_name": "prompt", "type": "choices", "id": f"r-{name}",
-             "value": {"choices": [value] if isinstance(value, str) else value}} for name, value in chosen.items()]  # fmt: skip
+    return [
+        {
+            "from_name": name,
+            "to_name": "prompt",
+            "type": "choices",
+            "id": f"r-{name}",
+            "value": {"choices": [value] if isinstance(value, str) else value},
+        }
+        for name, value in chosen.items()
+    ]
 
 
 def rank(letters: str, confirmed: bool = True) -> list[dict[str, Any]]:
@@ -53,7 +70,10 @@ def rank(letters: str, confirmed: bool = True) -> list[dict[str, Any]]:
 
 def approved(text: str) -> list[dict[str, Any]]:
     """Results of an approved correction."""
-    return [{"from_name": "text", "to_name": "prompt", "type": "textarea", "value": {"text": [text]}}, *choices(decision="approve")]
+    return [
+        {"from_name": "text", "to_name": "prompt", "type": "textarea", "value": {"text": [text]}},
+        *choices(decision="approve"),
+    ]
 
 
 class Server:
@@ -74,9 +94,15 @@ class Server:
         made = []
         for task in tasks:
             number = len(self.tasks) + 100
-            self.tasks[number] = {"id": number, "project": PROJECTS[kind or task.kind], "data": {**task.data(), "html": "<p>x</p>"},
-                                  "annotations": [], "drafts": [{"id": 9, "result": choices(verdict="A"), "user": OWNER}],
-                                  "predictions": [{"id": 8, "result": choices(verdict="B")}], "updated_at": self.now()}  # fmt: skip
+            self.tasks[number] = {
+                "id": number,
+                "project": PROJECTS[kind or task.kind],
+                "data": {**task.data(), "html": "<p>x</p>"},
+                "annotations": [],
+                "drafts": [{"id": 9, "result": choices(verdict="A"), "user": OWNER}],
+                "predictions": [{"id": 8, "result": choices(verdict="B")}],
+                "updated_at": self.now(),
+            }
             made.append(number)
         return made
 
@@ -84,9 +110,20 @@ class Server:
         """A new annotation; its id."""
         self.last += 1
         now = self.now()
-        self.tasks[task]["annotations"].append({
-            "id": self.last, "completed_by": user, "result": result, "was_cancelled": skip, "lead_time": 4.5, "created_at": now,
-            "updated_at": now, "task": task, "project": self.tasks[task]["project"], "created_username": f" {OWNER}, {user}"})  # fmt: skip
+        self.tasks[task]["annotations"].append(
+            {
+                "id": self.last,
+                "completed_by": user,
+                "result": result,
+                "was_cancelled": skip,
+                "lead_time": 4.5,
+                "created_at": now,
+                "updated_at": now,
+                "task": task,
+                "project": self.tasks[task]["project"],
+                "created_username": f" {OWNER}, {user}",
+            }
+        )
         self.tasks[task]["updated_at"] = self.now()
         return self.last
 

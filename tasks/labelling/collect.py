@@ -68,8 +68,10 @@ class Collected:
         why = Counter(each.reason for each in self.quarantined)
         told += [f"{count:,} quarantined: {reason}" for reason, count in sorted(why.items(), key=lambda item: -item[1])[:NAMED]]
         if self.quarantined:
-            told.append(f"see {quarantine.FOLDER}: {', '.join(each.name for each in self.quarantined[:NAMED])}"
-                        + (" …" if len(self.quarantined) > NAMED else ""))  # fmt: skip
+            told.append(
+                f"see {quarantine.FOLDER}: {', '.join(each.name for each in self.quarantined[:NAMED])}"
+                + (" …" if len(self.quarantined) > NAMED else "")
+            )
         return told
 
 
@@ -124,8 +126,11 @@ def opened(root: Path, params: Params, files: Sequence[Path]) -> Iterator[Source
     from tasks.labelling import label_studio
 
     if params.labelling.url is None:
-        raise ParamsError("labelling.url", "is null: there is no server to collect from",
-                          "name it in params.yaml, or give an export: --from FILE")  # fmt: skip
+        raise ParamsError(
+            "labelling.url",
+            "is null: there is no server to collect from",
+            "name it in params.yaml, or give an export: --from FILE",
+        )
     with label_studio.connect(params.labelling.url, secrets.value(root, secrets.TOKEN), params.labelling) as server:
         yield server
 
@@ -145,8 +150,11 @@ def exported(path: Path) -> list[dict[str, Any]]:
         raise DataError(str(path), "is no list of tasks; nothing of it was taken", "export again, as JSON")
     for number, task in enumerate(tasks, 1):
         if not isinstance(task, dict) or not isinstance(task.get("annotations"), list) or "data" not in task:
-            raise DataError(f"{path}:row {number}", "is no task with its annotations; nothing of the file was taken",
-                            "export as JSON, not JSON-MIN, CSV or another form")  # fmt: skip
+            raise DataError(
+                f"{path}:row {number}",
+                "is no task with its annotations; nothing of the file was taken",
+                "export as JSON, not JSON-MIN, CSV or another form",
+            )
     return tasks
 
 
@@ -161,15 +169,25 @@ def _project(root: Path, params: Params, source: Source, project: int, out: Coll
         write_json(root / CURSOR, {**cursor, place: newest.isoformat()})
 
 
-def _take(root: Path, tasks: Iterable[Mapping[str, Any]], project: int | None, params: Params, out: Collected, *,
-          whole: bool, dry: bool, newest: datetime | None = None) -> datetime | None:  # fmt: skip
+def _take(
+    root: Path,
+    tasks: Iterable[Mapping[str, Any]],
+    project: int | None,
+    params: Params,
+    out: Collected,
+    *,
+    whole: bool,
+    dry: bool,
+    newest: datetime | None = None,
+) -> datetime | None:
     """Land what these tasks say, and return the newest change of them and `newest`. `whole`: what they lack was deleted."""
     # before anything is read: a row that is known now and missing then was deleted in between
     known = {file: inbox.present(root, file, KEY) for file in FILES}
     waiting = _refused(root)
     name, states = people.namer(root, params), {}
     for number, task in enumerate(tasks):
-        states[task.get("id", f"nameless {number}")] = annotations.read(task, project, name)  # its newer state comes last
+        # a server gives the newer state of a task last; files laid end to end have no such order, and each may hold more
+        states[task.get("id") if whole else number] = annotations.read(task, project, name)
         newest = max(filter(None, (newest, annotations.moment(task.get("updated_at")))), default=None)
     read = list(states.values())
     _leave_out(read, withdrawn.names(root / DATA), out)
@@ -191,9 +209,15 @@ def _take(root: Path, tasks: Iterable[Mapping[str, Any]], project: int | None, p
 
 def _batch(file: str, read: Sequence[Said], known: inbox.Rows, waiting: inbox.Rows, whole: bool) -> inbox.Batch:
     """What has changed for one file of data/."""
-    rows = {row[KEY]: row for said in read for row in said.rows[file]}
-    taken_back = {name: when for said in read for name, when in said.nothing.items() if name in known}
-    gone = {name for name, when in taken_back.items() if when >= known[name].get("updated", "")}
+    rows: inbox.Rows = {}
+    for row in sorted((row for said in read for row in said.rows[file]), key=lambda row: row["updated"]):
+        rows[row[KEY]] = row
+    gone = set()
+    for name, when in sorted((item for said in read for item in said.nothing.items()), key=lambda item: item[1]):
+        if name in rows and when >= rows[name]["updated"]:
+            del rows[name]
+        if name in known and name not in rows and when >= known[name].get("updated", ""):
+            gone.add(name)
     if whole:
         places = {(said.place, said.task_hash) for said in read}
         ours = {**known, **{name: row for name, row in waiting.items() if row["file"] == file}}
@@ -214,8 +238,17 @@ def _leave_out(read: Sequence[Said], people_: frozenset[str], out: Collected) ->
 def _quarantine(root: Path, read: Sequence[Said], whole: bool) -> None:
     for said in read:
         for each in said.quarantined:
-            quarantine.keep(root, each.name, {"annotation": each.annotation, "task": each.task, "project": each.project,
-                                              "reason": each.reason, "raw": each.raw})  # fmt: skip
+            quarantine.keep(
+                root,
+                each.name,
+                {
+                    "annotation": each.annotation,
+                    "task": each.task,
+                    "project": each.project,
+                    "reason": each.reason,
+                    "raw": each.raw,
+                },
+            )
         quarantine.settle(root, said.read)
         if whole:  # and those of annotations that are deleted
             project, _, task = said.place.partition("/")

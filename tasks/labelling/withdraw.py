@@ -83,8 +83,10 @@ def shaped(root: Path, names: list[str]) -> list[str]:
 
 
 def _earlier() -> list[str]:
-    return ["earlier versions of the data stay in DVC's cache and remote, and in the git history of data.dvc, until you end "
-            "them: dvc gc --workspace --cloud --force (it ends all earlier outputs too: no going back to older releases then)"]
+    return [
+        "earlier versions of the data stay in DVC's cache and remote, and in the git history of data.dvc, until you end "
+        "them: dvc gc --workspace --cloud --force (it ends all earlier outputs too: no going back to older releases then)"
+    ]
 
 
 def _both(root: Path, params: Params, user: int) -> list[str]:
@@ -99,8 +101,11 @@ def _both(root: Path, params: Params, user: int) -> list[str]:
 def _user(root: Path, params: Params, address: str) -> int:
     """Id of the user with an address, asked of the server. The address is not repeated in any message."""
     if params.labelling.url is None:
-        raise ParamsError("--annotator", "is an e-mail address, and labelling.url names no server to ask whose it is",
-                          "give the annotator's name or user id")  # fmt: skip
+        raise ParamsError(
+            "--annotator",
+            "is an e-mail address, and labelling.url names no server to ask whose it is",
+            "give the annotator's name or user id",
+        )
     with collect.opened(root, params, ()) as server:
         users: dict[int, str] = server.users()  # type: ignore[union-attr]
     found = [id_ for id_, theirs in users.items() if theirs.casefold() == address.casefold()]
@@ -122,5 +127,11 @@ def _files(root: Path) -> list[Path]:
 
 def _author(content: dict[str, Any]) -> str | None:
     """Whose row, or whose judgement in quarantine."""
-    return next((place["annotator"] for place in (content, content.get("row"), content.get("raw"))
-                 if isinstance(place, dict) and place.get("annotator")), None)  # fmt: skip
+    return next(
+        (
+            place["annotator"]
+            for place in (content, content.get("row"), content.get("raw"))
+            if isinstance(place, dict) and place.get("annotator")
+        ),
+        None,
+    )
