@@ -263,7 +263,8 @@ def parser() -> argparse.ArgumentParser:
                       help="from files of Label Studio's JSON export, not from the server")
     back.add_argument("--again", action="store_true", help="read all tasks of the server, not only what has changed")
     gone = commands.add_parser("withdraw", help="an annotator's judgements out of all data that is to come")
-    gone.add_argument("--annotator", required=True, metavar="WHO", help="name in the data, Label Studio user id, or e-mail address")
+    gone.add_argument("--annotator", required=True, metavar="WHO",
+                      help="name in the data, Label Studio user id, or e-mail address")
     for command in (back, gone):
         command.add_argument("--dry-run", dest="dry", action="store_true", help="say what would be done")
     preset = commands.add_parser("preset", help="lay presets/NAME.yaml over params.yaml")

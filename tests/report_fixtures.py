@@ -49,8 +49,11 @@ def write_release(folder: Path, paths: dict[str, Path]) -> None:
     cfg = Release(name="larkfield-assistant", license="apache-2.0", figures=places)
     answering = Answers(top_k=2, headings="section", depth=10, reranker=None, reranker_revision=None, rerank=20,
                         max_new_tokens=40, batch_size=64, grounded_share=0.8)
+    for kind in ("preferences", "instructions"):
+        write_jsonl(folder / "trained" / kind / "train.jsonl", [])
     release.release(cfg, answering, Compute(threads=2, precision="fp32", device="cpu"), data=folder / "data", **parts,
-                    figures=paths["figures"], gate=paths["figures"] / "gate.json", out=paths["release"].parent)
+                    figures=paths["figures"], gate=paths["figures"] / "gate.json", dataset=folder / "trained",
+                    out=paths["release"].parent)
 
 
 def curves() -> dict[str, list[dict[str, float]]]:

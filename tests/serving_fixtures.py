@@ -20,7 +20,7 @@ import yaml
 
 from tasks import champion, params, promote
 from tasks.embed import embed
-from tasks.files import write_json
+from tasks.files import write_json, write_jsonl
 from tasks.index import index
 from tasks.params import Params
 from tasks.release import release
@@ -85,6 +85,8 @@ def publish(root: Path, model: Path, documents: Mapping[str, str], night: int = 
     write_json(root / "artifacts/retrieval/challenger.json", {"documents-1": {"case": "00", "rank": 1, "found": True}})
     for copy in ("int4", "base"):
         shutil.copytree(model, root / "artifacts" / copy)
+    for kind in ("preferences", "instructions"):
+        write_jsonl(root / "artifacts/dataset" / kind / "train.jsonl", [])
     for out in ("embedded", "index", "release"):
         (root / "artifacts" / out).mkdir()
     minigraph.dvc(root, "add", "--quiet", "data")
@@ -93,7 +95,7 @@ def publish(root: Path, model: Path, documents: Mapping[str, str], night: int = 
         embed(CFG.model_copy(update={"max_tokens": 128}), CPU, Path("data/documents"), STARTER, a / "embedded")
         index(cfg.index, a / "embedded", a / "index")
         release(cfg.release, cfg.answers, cfg.compute, Path("data"), a / "int4", a / "base", a / "embedded", a / "index",
-                Path("metrics"), Path("metrics/gate.json"), a / "release")
+                Path("metrics"), Path("metrics/gate.json"), a / "dataset", a / "release")
     minigraph.dvc(root, "commit", "--force", "--quiet")
     minigraph.run(root, "git", "add", "--all")
     minigraph.run(root, "git", "-c", "user.name=A", "-c", "user.email=a@localhost", "commit", "--quiet", "-m", f"night {night}")

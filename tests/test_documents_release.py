@@ -11,7 +11,7 @@ import yaml
 
 from tasks import champion, documents_release, live_index, promote
 from tasks.errors import GateError
-from tasks.files import read_json, sha256_tree, size, write_json
+from tasks.files import read_json, sha256_file, sha256_tree, size, write_json
 from tasks.index import index
 from tests import minigraph
 from tests.rag_fixtures import ROOT
@@ -74,6 +74,8 @@ def model(root: Path, weights: str, good: bool = True) -> None:
     (part / "model.safetensors").write_text(weights)
     write_json(root / "artifacts/evaluation/challenger.json", {"context-1": {"set": "context", "case": "00", "answer": weights}})
     parts = {name: root / "artifacts" / name for name in ("int4", "embedded", "index")}
+    judgements = root / "artifacts/release/judgements.json"
+    write_json(judgements, {"annotator-01": [7]} if weights == "one" else {"annotator-02": [8]})
     answering = yaml.safe_load((root / "params.yaml").read_text())["answers"]
     write_json(
         root / "artifacts/release/manifest.json",
@@ -83,6 +85,7 @@ def model(root: Path, weights: str, good: bool = True) -> None:
             "answering": answering,
             "data": {"md5": "00", "dvc": "data.dvc"},
             "stack": {},
+            "judgements": {"sha256": sha256_file(judgements), "annotators": 1, "annotations": 1},
             "parts": {
                 {"int4": "model"}.get(name, name): {"path": f"artifacts/{name}", "sha256": sha256_tree(path), "bytes": size(path)}
                 for name, path in parts.items()
@@ -152,6 +155,8 @@ def test_new_documents_with_the_live_model(house):
     assert done.flipped and done.before == first == manifest["model_of"] and promote.live(house) == done.release
     assert manifest["parts"]["model"] == before["parts"]["model"]
     assert manifest["parts"]["index"]["sha256"] == sha256_tree(house / "artifacts/index") != before["parts"]["index"]["sha256"]
+    # and so do the judgements that have shaped the model
+    assert promote.judgements_of(house, manifest) == {"annotator-01": [7]} == promote.judgements_of(house, before)
     assert manifest["figures"] == {"right, facts %": 0.9, "documents right, English %": None, "documents found %": 0.95}
     assert record["dvc"]["outs"]["artifacts/int4"] == promote.record(house, first)["dvc"]["outs"]["artifacts/int4"]
     assert record["dvc"]["outs"]["artifacts/index"] != promote.record(house, first)["dvc"]["outs"]["artifacts/index"]

@@ -89,6 +89,23 @@ def test_the_dataset_has_exactly_the_contract(data, tmp_path):
     assert report.languages["instructions"] == {"en": 20, "zh": 1}
 
 
+def test_people_who_have_withdrawn_are_left_out(data, tmp_path):
+    """Their rankings and the corrections they approved, in whatever file; others' stay, and validate is not upset."""
+    jsonl(data / "preferences" / "more.jsonl", [ranking(n, "annotator-02") for n in range(12)])
+    said = [{"role": "user", "content": "Which bolt fits?"}, {"role": "assistant", "content": "M6."}]
+    told = {"messages": said, "language": "en", "annotation": "ls1-aa"}
+    jsonl(data / "instructions" / "feedback.jsonl", [{**told, "id": "one", "annotator": "annotator-02"}])
+    _, before = run(data, tmp_path / "before")
+    learned = [row for name in ("train", "eval") for row in before[f"instructions/{name}.jsonl"] if row["id"] == "one"]
+    assert [(row["annotator"], row["annotation"]) for row in learned] == [("annotator-02", "ls1-aa")]
+    jsonl(data / "withdrawn.jsonl", [{"annotator": "annotator-02", "when": "2026-11-24T00:00:00Z"}])
+    report, files = run(data, tmp_path / "out")
+    assert report.dropped == {"annotator withdrawn": 13} and set(dropped(files).values()) == {"annotator withdrawn"}
+    names = [{who for part in ("train", "eval") for row in made[f"preferences/{part}.jsonl"] for who in row["annotators"]}
+             for made in (before, files)]  # fmt: skip
+    assert names[0] - names[1] == {"annotator-02"} and names[1] >= {"annotator-01"}
+
+
 def test_the_same_bytes_again_and_from_files_in_another_order(data, tmp_path):
     """Deterministic; and a file's name does not decide on which side a prompt falls."""
     run(data, tmp_path / "one", eval_share=0.4)

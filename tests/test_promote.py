@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks import champion, promote
+from tasks import champion, cli, promote
 from tasks.errors import DataError, GateError
-from tasks.files import read_json, sha256_tree, size, write_json
+from tasks.files import read_json, sha256_file, sha256_tree, size, write_json
 
 ROOT = Path(__file__).parent.parent
 STAGES = (("evaluate", "evaluation"), ("retrieve", "retrieval"), ("release", "release"))
@@ -171,6 +171,45 @@ def test_a_release_of_before_search_was_compared(tmp_path):
     assert promote.rollback(root, NIGHT).release == first and searched(root).release is None
 
 
+def judged(root: Path, told: dict[str, list[int]]) -> str:
+    """Judgements of the candidate, as stage release writes them; their hash."""
+    path = root / "artifacts/release/judgements.json"
+    write_json(path, told)
+    hash_ = sha256_file(path)
+    named = {"sha256": hash_, "annotators": len(told), "annotations": sum(map(len, told.values()))}
+    manifest = root / "artifacts/release/manifest.json"
+    write_json(manifest, {**read_json(manifest), "judgements": named})
+    return hash_
+
+
+def test_a_release_keeps_the_judgements_that_shaped_it(tmp_path):
+    """By their hash, so that nights with the same ones share a file; an older release does not tell."""
+    root, told = night(tmp_path, "1"), {"annotator-01": [1, 2], "annotator-02": [3]}
+    hash_ = judged(root, told)
+    first = promote.record(root, promote.promote(root, NIGHT).release)["manifest"]
+    kept = root / f"releases/judgements/{hash_[:16]}.json"
+    assert sha256_file(kept) == hash_ and promote.judgements_of(root, first) == told
+    judged(night(root, "2"), told)
+    promote.promote(root, NIGHT)
+    assert [path.name for path in (root / "releases/judgements").iterdir()] == [kept.name]
+    judged(night(root, "3"), {"annotator-02": [3]})
+    third = promote.promote(root, NIGHT).release
+    assert promote.judgements_of(root, promote.record(root, third)["manifest"]) == {"annotator-02": [3]}
+    assert cli.judged(first) == ["judged    3 annotations by 2 annotators"] and cli.judged({}) == []
+    old = promote.record(root, promote.promote(night(root, "4"), NIGHT).release)["manifest"]
+    assert promote.judgements_of(root, old) is None
+
+
+def test_judgements_that_are_not_those_of_the_manifest_are_refused(tmp_path):
+    """Nothing is written: a release that names what nobody can read back would say nothing."""
+    root = night(tmp_path, "1")
+    judged(root, {"annotator-01": [1]})
+    write_json(root / "artifacts/release/judgements.json", {"annotator-01": [2]})
+    with pytest.raises(GateError, match=r"judgements/[0-9a-f]{16}\.json: is missing, and the candidate has other judgements"):
+        promote.promote(root, NIGHT)
+    assert promote.live(root) is None and snapshot(root).keys() <= {"champion.json", "champion-search.json"}
+
+
 def test_names_of_releases(tmp_path):
     """Any unambiguous end of an id names it; others are told where to look."""
     root = night(tmp_path, "1")
@@ -207,8 +246,9 @@ def test_kill_at_any_file_leaves_old_or_new_and_again_completes_it(tmp_path, act
     root = night(tmp_path / "killed", "1")
     whole = night(tmp_path / "whole", "1")
     for folder in (root, whole):
+        judged(folder, {"annotator-01": [1]})
         promote.promote(folder, NIGHT)
-        night(folder, "2")
+        judged(night(folder, "2"), {"annotator-01": [1, 2]})
         if action == "rollback":
             promote.promote(folder, NIGHT)
     old = promote.live(root)

@@ -13,7 +13,7 @@ from tasks import params
 from tasks.__main__ import stage_function
 from tasks.errors import DataError, ModelError
 from tasks.figures import difference, figures_from, stage_of, text
-from tasks.files import read_json, sha256_file, sha256_tree, write_json
+from tasks.files import read_json, sha256_file, sha256_tree, write_json, write_jsonl
 from tasks.rag.prompt import TEMPLATES, Template
 from tasks.release import release, stack
 
@@ -37,6 +37,11 @@ def night(tmp_path, monkeypatch) -> Path:
     write_json(tmp_path / "metrics/evaluate.json", {"correct": {"aligned": {"all": {"share": 0.8125}}}})
     reasons = [{"rule": "correct", "passed": True, "why": "correct: 81.3 %"}]
     write_json(tmp_path / "metrics/gate.json", {"promote": True, "reasons": reasons, "champion": None})
+    votes = [(["annotator-01", "annotator-02"], [11, "ls2-aa"]), (["annotator-01", "file:pairs"], [9, None])]
+    pairs = [{"id": str(n), "annotators": who, "annotations": what} for n, (who, what) in enumerate(votes)]
+    write_jsonl(tmp_path / "artifacts/dataset/preferences/train.jsonl", [*pairs, pairs[0]])
+    learned = [{"id": "a"}, {"id": "b", "annotator": "annotator-03", "annotation": "ls7-bb"}]
+    write_jsonl(tmp_path / "artifacts/dataset/instructions/train.jsonl", learned)
     (tmp_path / "data").mkdir()
     (tmp_path / "data.dvc").write_text(
         "outs:\n- md5: 1234.dir\n  size: 2000000\n  nfiles: 7\n  hash: md5\n  path: data\n"
@@ -62,6 +67,7 @@ def make(out: str):
         a / "index",
         Path("metrics"),
         Path("metrics/gate.json"),
+        a / "dataset",
         folder,
     )
 
@@ -85,6 +91,16 @@ def test_manifest_names_all_parts_and_the_card_tells_of_them(night):
     assert "| correct % | 81.2 |" in card and "**promote**" in card and "passed: correct: 81.3 %" in card
     assert manifest["parts"]["model"]["sha256"] in card
     assert str(night) not in card + (night / "out/manifest.json").read_text()
+
+
+def test_the_manifest_names_the_judgements_that_were_trained_on(night):
+    """Each annotation once with its annotator: of pairs, and of corrections; imported pairs have an annotator and no id."""
+    make("out")
+    told = read_json(night / "out/judgements.json")
+    assert told == {"annotator-01": [11, 9], "annotator-02": ["ls2-aa"], "annotator-03": ["ls7-bb"], "file:pairs": []}
+    named = read_json(night / "out/manifest.json")["judgements"]
+    assert named == {"sha256": sha256_file(night / "out/judgements.json"), "annotators": 4, "annotations": 4}
+    assert "judgements: 4 by 4 annotators" in (night / "out/README.md").read_text()
 
 
 def test_the_same_night_gives_the_same_bytes(night):

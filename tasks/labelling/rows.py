@@ -15,6 +15,15 @@ from tasks.formats.files import decoded
 from tasks.formats.rows import clean
 
 
+def readable(path: Path) -> bool:
+    """Whether the file is in an encoding that the readers of data/ know; in another one it holds no row for anybody."""
+    try:
+        decoded(path)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def annotators(path: Path) -> set[str]:
     """Whom the rows of a file name."""
     text, _ = decoded(path)

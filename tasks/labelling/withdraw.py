@@ -46,8 +46,11 @@ def withdraw(root: Path, who: str, now: datetime, dry: bool = False) -> list[str
             for path in waiting:
                 inbox.rewrite(path, [row for row in inbox.read(path).rows if _author(row) not in names])
             quarantine.settle(root, held)
-            lines.append(f"tracked: {DATA}.dvc names {hash_}" if hash_ else f"{' and '.join(names)} had withdrawn before")
-    return [*lines, *shaped(root, names), *_earlier()]
+            done = f"tracked: {DATA}.dvc names {hash_} (the next night commits it)"
+            lines.append(done if hash_ else f"{' and '.join(names)} had withdrawn before")
+        for path in sorted({*_all_files(root)} - {*_files(root)}):
+            lines.append(f"  {path.relative_to(root / DATA)}: in no encoding that is read here; look for yourself")
+    return [*lines, *shaped(root, names), *_earlier(root)]
 
 
 def resolve(root: Path, params: Params, who: str) -> list[str]:
@@ -82,11 +85,13 @@ def shaped(root: Path, names: list[str]) -> list[str]:
     return [head, *lines]
 
 
-def _earlier() -> list[str]:
-    return [
-        "earlier versions of the data stay in DVC's cache and remote, and in the git history of data.dvc, until you end "
-        "them: dvc gc --workspace --cloud --force (it ends all earlier outputs too: no going back to older releases then)"
+def _earlier(root: Path) -> list[str]:
+    kept = sorted(path.relative_to(root).as_posix() for path in (root / lock.WORK).glob(f"{DATA}-before-*"))
+    said = [
+        "earlier versions of the data stay in DVC's cache and remote until you end them: dvc gc --workspace --cloud",
+        "(that ends the outputs of earlier nights too: there is no going back to their releases then)",
     ]
+    return [*said, *([f"and in {', '.join(kept)}: remove what is not needed"] if kept else [])]
 
 
 def _both(root: Path, params: Params, user: int) -> list[str]:
@@ -122,6 +127,11 @@ def _names(root: Path) -> set[str]:
 
 
 def _files(root: Path) -> list[Path]:
+    """Files of rows that can be read."""
+    return [path for path in _all_files(root) if rows.readable(path)]
+
+
+def _all_files(root: Path) -> list[Path]:
     return [path for kind in KINDS if (folder := root / DATA / kind).is_dir() for path in data_files(folder)]
 
 
