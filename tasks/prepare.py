@@ -201,7 +201,8 @@ def _fields(row: Row | Case) -> dict[str, Any]:
 
 def _prompt(row: Prompt) -> dict[str, Any]:
     """A prompt; what users were not content with is there only where there is something."""
-    return {**_fields(row), **({"origin": row.origin} if row.origin else {}), **({"answers": list(row.answers)} if row.answers else {})}
+    more = {"origin": row.origin, "answers": list(row.answers)}
+    return {**_fields(row), **{name: value for name, value in more.items() if value}}
 
 
 def _instruction(row: Instruction) -> dict[str, Any]:
