@@ -220,9 +220,9 @@ def test_a_single_missing_set_is_told(data, tmp_path):
 
 def test_a_skipped_row_is_fine_and_counts_for_nothing(data, tmp_path):
     """It ranks no letters; the same person may judge the prompt with other answers on another night; skips are no rows."""
-    skip = {**ranking(0), "ranking": [], "skipped": True, "annotation": 901}
-    other = {**ranking(0), "answers": {"A": "x", "B": "y"}, "ranking": [["A"], ["B"]], "annotation": 902}
-    both_bad = {**ranking(1), "answers": {"A": "x", "B": "y"}, "ranking": [], "flags": ["all_bad"], "annotation": 903}
+    skip = {**ranking(0), "ranking": [], "skipped": True, "annotation": 9001}
+    other = {**ranking(0), "answers": {"A": "x", "B": "y"}, "ranking": [["A"], ["B"]], "annotation": 9002}
+    both_bad = {**ranking(1), "answers": {"A": "x", "B": "y"}, "ranking": [], "flags": ["all_bad"], "annotation": 9003}
     jsonl(data / "preferences" / "again.jsonl", [skip, other, both_bad])
     report = run(data, tmp_path / "docs", max_duplicates=0.0)
     assert report.findings == [] and report.refused == []
