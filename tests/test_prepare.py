@@ -273,6 +273,25 @@ def test_prompts_that_users_sent_back_go_first_and_bring_their_answers(data, tmp
     assert [row.get("origin") for row in files["prompts/prompts.jsonl"]] == ["feedback", None, None]
 
 
+def test_what_users_sent_back_is_first_in_line_until_it_is_judged(data, tmp_path):
+    """A skip leaves it there; a judgement of the answer makes it a prompt like others; of two answers one may be left."""
+    asked = {"id": "f1", "question": "Where is the saw?", "passages": [], "language": "en"}
+    jsonl(data / "prompts" / "zz.jsonl", [{**asked, "origin": "feedback", "answers": ["Gone.", "Away."]}])
+
+    def first(name: str, *judged: dict) -> dict:
+        by = {"ranking": [["A"], ["B"]], "annotator": "ann-1"}
+        said = [{**asked, **by, "annotation": n, **row} for n, row in enumerate(judged, 9001)]
+        jsonl(data / "preferences" / "zz.jsonl", said)
+        found = run(data, tmp_path / name)[1]["prompts/prompts.jsonl"]
+        return next(row for row in found if row["id"] == "f1")
+
+    gone, away = {"answers": {"A": "Aisle 9.", "B": "Gone."}}, {"answers": {"A": "Aisle 9", "B": "Away."}}
+    assert first("one", {**gone, "ranking": [], "skipped": True})["answers"] == ["Gone.", "Away."]
+    half = first("two", gone)
+    assert (half["origin"], half["answers"]) == ("feedback", ["Away."])
+    assert set(first("three", gone, {**away, "ranking": [], "flags": ["all_bad"]})) == {"id", "messages", "language"}
+
+
 def test_a_first_complaint_does_not_take_the_place_of_the_instructions(tmp_path):
     """Where data/prompts holds nothing but what users sent back, held-out instructions are still asked."""
     data = write_own_data(tmp_path / "data")
