@@ -96,14 +96,14 @@ def select(cfg: Select, compute: Compute, seed: Seed, candidates: Path, base: Pa
 def order(found: Sequence[Asked], random: float) -> Iterator[tuple[Asked, str]]:
     """(prompt, why) in the order of asking.
 
-    First what users were not content with. Then two queues over all others: by score, and by a draw from seed and prompt.
+    First what users were not content with. Then two queues over all others: by score, in which the languages take turns, and
+    by a draw from seed and prompt.
     The nth place is chance's wherever ⌊n · random⌋ steps up, so that the first n places hold ⌊n · random⌋ of its picks for
     every n; each queue passes over what the other one took. A new prompt enters each queue at its own place and moves
     those behind it by one at most: no draw changes.
     """
-    by_score = sorted(found, key=lambda asked: (-asked.score, asked.draw))
-    yield from ((asked, FEEDBACK) for asked in by_score if asked.row.get("origin") == FEEDBACK)
-    left = [asked for asked in by_score if asked.row.get("origin") != FEEDBACK]
+    yield from ((asked, FEEDBACK) for asked in by_score([a for a in found if a.row.get("origin") == FEEDBACK]))
+    left = by_score([a for a in found if a.row.get("origin") != FEEDBACK])
     queues = {"uncertain": iter(left), "random": iter(sorted(left, key=lambda asked: asked.draw))}
     taken: set[int] = set()
     part = Fraction(str(random))  # 0.2 · 5 is 1, not a little less
@@ -112,6 +112,21 @@ def order(found: Sequence[Asked], random: float) -> Iterator[tuple[Asked, str]]:
         asked = next(each for each in queues[why] if id(each) not in taken)
         taken.add(id(asked))
         yield asked, why
+
+
+def by_score(found: Sequence[Asked]) -> list[Asked]:
+    """The best first, each language by itself and all of them in proportion: the kth of n prompts in a language stands at
+    (k − ½)/n. Scores are not compared across languages: two Chinese answers share fewer n-grams than two English ones, and
+    people would be asked in Chinese first.
+    """
+    best = sorted(found, key=lambda asked: (-asked.score, asked.draw))
+    count = Counter(asked.row["language"] for asked in best)
+    rank: Counter[str] = Counter()
+    place = {}
+    for asked in best:
+        rank[asked.row["language"]] += 1
+        place[id(asked)] = Fraction(2 * rank[asked.row["language"]] - 1, 2 * count[asked.row["language"]])
+    return sorted(best, key=lambda asked: place[id(asked)])
 
 
 def value(reward: float, other: float, difference: float) -> float:

@@ -78,6 +78,21 @@ def test_chance_has_its_share_of_every_prefix():
     assert {why for _, why in stage.order(found, 1.0)} == {"random"}
 
 
+def test_languages_take_turns_whatever_their_scores():
+    """20 Chinese prompts score above all 40 English ones: of any prefix a third is Chinese, and each language is by score."""
+    found = [asked(n, score=n / 100) for n in range(40)]
+    for n in range(20):
+        one = asked(100 + n, score=0.9 + n / 1000)
+        one.row["language"] = "zh"
+        found.append(one)
+    ordered = [each for each, _ in stage.order(found, 0.0)]
+    spoken = [each.row["language"] for each in ordered]
+    assert all(abs(spoken[:n].count("zh") - n / 3) <= 1 for n in range(61))
+    for language in ("en", "zh"):
+        scores = [each.score for each in ordered if each.row["language"] == language]
+        assert scores == sorted(scores, reverse=True)
+
+
 def test_a_new_prompt_moves_the_others_by_little():
     """The draws of old prompts stay; with chance alone their order does, too."""
     found = [asked(n) for n in range(30)]

@@ -28,10 +28,11 @@ def asking(select: Figures, candidates: Figures, prepare: Figures, path: Path, e
     rows = read_jsonl(path)
     complete(path, rows, ("messages", "language", "answers", "rewards", "sureness", "difference", "score", "why"))
     origin = "" if prepare["prompts_from"] == "data/prompts" else " (data/prompts holds none of its own: held-out instructions)"
+    none = select["without_choice"]
     blocks: list = [Paragraph(
         f"{candidates['answers']:,} answers were sampled to {plural(candidates['prompts'], 'prompt')}{origin}, "
-        f"{candidates['different']:.1f} different ones a prompt. People can be asked about {select['selected']:,}; to "
-        f"{select['without_choice']:,} there are fewer than two different answers.")]
+        f"{candidates['different']:.1f} different ones a prompt. People can be asked about {select['selected']:,}"
+        + (f"; to {none:,} there are fewer than two different answers." if none else "."))]
     if not rows:
         return Section("asking", "Who is asked next", blocks)
     first = rows[:FIRST]
@@ -39,8 +40,8 @@ def asking(select: Figures, candidates: Figures, prepare: Figures, path: Path, e
         Paragraph(
             "Two answers are worth asking about when the reward model cannot tell which is better and they differ: their worth "
             "is the entropy of its preference, H(σ(r₁ − r₂)), times the share of characters in which they differ (1 − chrF). "
-            "Prompts with an answer that users were not content with come first, then the worthiest; select.random is the share "
-            "of places that chance fills, so that what the model is wrongly sure of is seen as well."),
+            "Prompts with an answer that users were not content with come first, then the worthiest, the languages in turn; "
+            "select.random is the share of places that chance fills, so that what the model is wrongly sure of is seen as well."),
         Table(
             f"The order, and its first {FIRST} places" if len(rows) > FIRST else "The order",
             ("why", "prompts", f"among the first {FIRST}", "mean sureness", "mean difference", "mean worth in bits"),
