@@ -14,7 +14,7 @@ from tasks.files import write_atomic, write_json, write_jsonl
 from tasks.params import Answers, Compute, Release
 from tasks.rag import prompt
 from tasks.rag.chunks import Chunk, content_hash, write_chunks
-from tests.labelling_fixtures import picked
+from tests.judgement_fixtures import picked
 from tests.report_metrics import CASES, HASH, IMAGE, MODELS, SCRIPT, metrics
 
 BAD = f"Well {SCRIPT} {IMAGE} it may be 3:00 & more"

@@ -28,7 +28,7 @@ from tasks.select import SelectReport
 from tasks.sft import SftReport
 from tasks.stats import Difference, Mean, share
 from tasks.validate import Finding, Refused, ValidateReport
-from tests.labelling_fixtures import many
+from tests.judgement_fixtures import many
 
 SCRIPT = '<script>alert("model")</script>'
 IMAGE = '<img src=x onerror="alert(1)">'

@@ -10,7 +10,7 @@ import pytest
 from tasks.labelling.agreement import NAMED, alpha, judgements
 from tasks.labelling.speed import too_fast
 from tasks.stats import share
-from tests.labelling_fixtures import PEOPLE, SCRIPT, judged, many
+from tests.judgement_fixtures import PEOPLE, SCRIPT, judged, many
 
 SHORT, LONG = "At 8.", "It opens at eight."
 

@@ -15,7 +15,7 @@ from tasks.errors import DataError
 from tasks.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl
 from tasks.params import Page
 from tasks.report import PAGE, STAGES, report
-from tests.labelling_fixtures import PEOPLE
+from tests.judgement_fixtures import PEOPLE
 from tests.report_fixtures import BAD, write
 from tests.report_metrics import LIVE, metrics
 
