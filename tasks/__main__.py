@@ -31,8 +31,8 @@ except ImportError:
 from tasks import environment
 from tasks.errors import NightshiftError, ParamsError
 
-STAGES = ("validate", "prepare", "base", "sft", "candidates", "reward", "align", "merge", "evaluate", "quantize",
-          "embed", "index", "retrieve", "answers", "gate", "release", "report")
+STAGES = ("validate", "prepare", "base", "sft", "candidates", "reward", "select", "align", "merge", "evaluate",
+          "quantize", "embed", "index", "retrieve", "answers", "gate", "release", "report")
 BEFORE = "before"
 FAILED = Path(".nightshift/failed")  # what refused stages had written
 

@@ -29,7 +29,8 @@ def candidates(cfg: Candidates, compute: Compute, seed: Seed, dataset: Path, bas
                out: Path) -> CandidatesReport:
     """Sample `answers` answers to each prompt of dataset/prompts.jsonl into out/candidates.jsonl.
 
-    Equal answers to a prompt are written once (two equal texts are nothing to choose between), in the order drawn.
+    Equal answers to a prompt are written once (two equal texts are nothing to choose between), in the order drawn. Answers
+    that the prompt brings, such as one that a user was not content with, follow them, or are marked where one was drawn.
     """
     set_up(compute, seed.value)
     prompts = read_rows(dataset / "prompts.jsonl", ("id", "messages", "language"))
@@ -41,8 +42,12 @@ def candidates(cfg: Candidates, compute: Compute, seed: Seed, dataset: Path, bas
     rows = []
     for prompt, drawn in zip(prompts, answers, strict=True):
         unique = {a.text: {"text": a.text, "logprob": round(a.logprob, 6)} for a in reversed(drawn)}
+        sampled = dict(reversed(unique.items()))
+        brought = {text: {**sampled.get(text, {"text": text, "logprob": None}), "given": True}
+                   for text in prompt.get("answers", [])}
         rows.append({"id": prompt["id"], "messages": prompt["messages"], "language": prompt["language"],
-                     "answers": list(reversed(unique.values()))})
+                     "answers": list((sampled | brought).values()),
+                     **({"origin": prompt["origin"]} if prompt.get("origin") else {})})
     write_jsonl(out / "candidates.jsonl", rows)
     drawn = [a for each in answers for a in each]
     return CandidatesReport(

@@ -35,7 +35,7 @@ from tasks.pairs import Pair, pairs, says
 from tasks.params import Prepare, Seed
 from tasks.progress import log
 from tasks.reports import Report
-from tasks.sift import Dropped, Few, Row, Sift
+from tasks.sift import Dropped, Few, Row, Sift, unsettled
 
 Split = dict[str, list[dict[str, Any]]]  # "train" and "eval" → rows
 
@@ -86,6 +86,7 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
     instructions = few(sift.distinct(log_.rows, "instructions"), cfg.max_instructions, "prepare.max_instructions")
     prompts = sift.prompts(asked.rows)
     judged = sift.judgements(ranked.rows)
+    prompts = unsettled(prompts, judged)
     rankings = few([r for r in judged if says(r)], cfg.max_ranked_prompts, "prepare.max_ranked_prompts")
     rankings += [r for r in judged if not says(r)]
     cases = [c for name in SETS for c in few([c for c in cases if c.set == name], cfg.max_cases, "prepare.max_cases")]
@@ -111,12 +112,13 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
     from_data = bool(asked.problems) or any(row.origin != FEEDBACK for row in asked.rows)
     sent_back = few([p for p in prompts if p.origin == FEEDBACK], cfg.max_prompts, "prepare.max_prompts")
     left = None if cfg.max_prompts is None else cfg.max_prompts - len(sent_back)  # users go first
+    others = [p for p in prompts if p.origin != FEEDBACK]
     if from_data:
-        prompts = sent_back + few([p for p in prompts if p.origin != FEEDBACK], left, "prepare.max_prompts")
+        prompts = sent_back + few(others, left, "prepare.max_prompts")
     else:
         rows = split["instructions"]["eval"] or split["instructions"]["train"]
-        told = {fingerprint(p.messages) for p in sent_back}
-        others = [p for p in _questions(rows) if fingerprint(p.messages) not in told]
+        told = {fingerprint(p.messages) for p in prompts}
+        others += [p for p in _questions(rows) if fingerprint(p.messages) not in told]
         prompts = sent_back + Few(seed.value, Dropped())(others, left, "prepare.max_prompts")
         log(f"prompts: data/prompts holds none; {len(prompts) - len(sent_back)} instructions are asked instead")
     write_jsonl(out / "prompts" / "prompts.jsonl", [_prompt(p) for p in prompts])
@@ -202,7 +204,8 @@ def _fields(row: Row | Case) -> dict[str, Any]:
 
 def _prompt(row: Prompt) -> dict[str, Any]:
     """A prompt; what users were not content with is there only where there is something."""
-    return {**_fields(row), **({"origin": row.origin} if row.origin else {}), **({"answers": list(row.answers)} if row.answers else {})}
+    more = {"origin": row.origin, "answers": list(row.answers)}
+    return {**_fields(row), **{name: value for name, value in more.items() if value}}
 
 
 def _instruction(row: Instruction) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from tasks.files import read_jsonl, sha256_file, write_atomic
 from tasks.params import Page
 from tasks.progress import log
 from tasks.rag.chunks import read_chunks
-from tasks.reporting import behaviour, data, documents, learning, quantization, samples, verdict
+from tasks.reporting import asking, behaviour, data, documents, judgements, learning, quantization, samples, verdict
 from tasks.reporting.parts import Paragraph, Samples, Section
 from tasks.reporting.reading import Figures
 from tasks.reports import Report
@@ -30,6 +30,7 @@ STAGES = (
     "sft",
     "candidates",
     "reward",
+    "select",
     "align",
     "merge",
     "evaluate",
@@ -63,6 +64,7 @@ def report(
     align_curve: Path,
     evaluation: Path,
     references: Path,
+    selected: Path,
     cases: Path,
     answers: Path,
     embedded: Path,
@@ -72,9 +74,9 @@ def report(
     """Write out/index.html.
 
     `figures`: the folder of the stages' metrics; `*_curve`: curve.jsonl of a training; `evaluation`: answers.jsonl of
-    the evaluate stage, `references` its references.jsonl and `cases` the folder of all sets; `answers`: answers.jsonl
-    of the answers stage, and `embedded` the passages; `release`: manifest.json. DataError names a file and the key that it
-    lacks.
+    the evaluate stage, `references` its references.jsonl and `cases` the folder of all sets; `selected`: selected.jsonl;
+    `answers`: answers.jsonl of the answers stage, and `embedded` the passages; `release`: manifest.json. DataError names a
+    file and the key that it lacks.
     """
     metrics = {stage: Figures.read(figures / f"{stage}.json") for stage in STAGES}
     chosen = shown(cfg, evaluation, references, cases, answers, embedded)
@@ -92,7 +94,9 @@ def report(
         learning.reward_model(metrics["reward"]),
         quantization.quantization(metrics["quantize"]),
         documents.documents(metrics["retrieve"], metrics["answers"], metrics["embed"], metrics["index"]),
-        data.data(metrics["validate"], metrics["prepare"], metrics["candidates"]),
+        data.data(metrics["validate"], metrics["prepare"]),
+        judgements.judgements(metrics["prepare"]),
+        asking.asking(metrics["select"], metrics["candidates"], metrics["prepare"], selected, cfg.samples, cfg.characters),
         chosen,
         data.lineage(Figures.read(release), metrics["release"], metrics["base"], metrics["merge"]),
     ]

@@ -55,6 +55,21 @@ class Few:
         return hashlib.sha256(f"{self.seed}\0{told}".encode()).hexdigest()
 
 
+def unsettled(prompts: Sequence[Prompt], judged: Sequence[Ranking]) -> list[Prompt]:
+    """The prompts, of which those that users sent back stay first in line until somebody has judged what was answered.
+
+    After that they are prompts like others: the answers drawn beside it are new each night, so it would be asked for ever.
+    """
+    told = {(fingerprint(r.messages), answer) for r in judged if not r.skipped for answer in (*r.answers.values(), None)}
+    out = []
+    for row in prompts:
+        asked = fingerprint(row.messages)
+        left = tuple(answer for answer in row.answers if (asked, answer) not in told)
+        settled = row.origin == FEEDBACK and not left and (asked, None) in told
+        out.append(replace(row, answers=left, origin=None if settled else row.origin))
+    return out
+
+
 class Sift:
     """Leaves out rows that were refused, are too long, stand in the evaluation, or say what another row says, and those of
     annotators who have withdrawn."""

@@ -14,6 +14,7 @@ from tasks.files import write_atomic, write_json, write_jsonl
 from tasks.params import Answers, Compute, Release
 from tasks.rag import prompt
 from tasks.rag.chunks import Chunk, content_hash, write_chunks
+from tests.judgement_fixtures import picked
 from tests.report_metrics import CASES, HASH, IMAGE, MODELS, SCRIPT, metrics
 
 BAD = f"Well {SCRIPT} {IMAGE} it may be 3:00 & more"
@@ -23,7 +24,7 @@ def write(folder: Path, **changes: Any) -> dict[str, Path]:
     """All inputs of the report below `folder`; argument name → path, `out` excepted. `changes` go to `metrics`."""
     points = curves()
     paths = {"figures": folder / "metrics", "evaluation": folder / "evaluation" / "answers.jsonl",
-             "references": folder / "evaluation" / "references.jsonl",
+             "references": folder / "evaluation" / "references.jsonl", "selected": folder / "selected" / "selected.jsonl",
              "cases": folder / "dataset", "answers": folder / "answers" / "answers.jsonl",
              "embedded": folder / "embedded", "release": folder / "release" / "manifest.json",
              **{f"{stage}_curve": folder / stage / "curve.jsonl" for stage in points}}
@@ -34,6 +35,7 @@ def write(folder: Path, **changes: Any) -> dict[str, Path]:
     write_release(folder, paths)
     write_evaluation(paths)
     write_documents(paths)
+    write_jsonl(paths["selected"], picked())
     return paths
 
 

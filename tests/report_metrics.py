@@ -15,6 +15,7 @@ from tasks.evaluation.fidelity import Fidelity
 from tasks.evaluation.references import References
 from tasks.gate import GateReport, Reason
 from tasks.index import IndexReport, Probes
+from tasks.labelling.agreement import judgements
 from tasks.merge import MergeReport
 from tasks.prepare import PrepareReport
 from tasks.quantize import Calibration, Layers, QuantizeReport, Sizes
@@ -23,9 +24,11 @@ from tasks.reports import Report, Share
 from tasks.retrieve import Against as SearchAgainst
 from tasks.retrieve import RetrieveReport
 from tasks.reward import Bin, PairsReport, RewardReport
+from tasks.select import SelectReport
 from tasks.sft import SftReport
 from tasks.stats import Difference, Mean, share
 from tasks.validate import Finding, Refused, ValidateReport
+from tests.judgement_fixtures import many
 
 SCRIPT = '<script>alert("model")</script>'
 IMAGE = '<img src=x onerror="alert(1)">'
@@ -108,14 +111,14 @@ def data() -> dict[str, Report]:
         "prepare": PrepareReport(
             read={"instructions": 4200, "preferences": 1640, "prompts": 300},
             instructions={"train": 3810, "eval": 201}, pairs={"train": 2911, "eval": 160}, prompts=288,
-            prompts_from="data/prompts",
+            prompts_from="data/prompts", feedback=3, skipped=8, flagged=6,
             evaluation={**CASES, "pairs_correctness": 400, "pairs_style": 300, "documents": 240},
             languages={"instructions": {"en": 2811, "zh": 1200}, "preferences": {"en": 2100, "zh": 971},
                        "prompts": {"en": 190, "zh": 98}, "evaluation": {"en": 1187, "zh": 593}},
             forms={"alpaca": 2000, "messages": 1200, "sharegpt": 1000, "ranking": 1400, "pair": 240},
             dropped={"exact duplicate": 88, "near duplicate": 51, "overlaps evaluation case": 12, "refused:": 3},
             ranked_prompts=812, judged=4120, judged_twice=640, agreement=0.834, overruled_votes=71, even_pairs=22,
-            ties=310, capped_pairs=5),
+            ties=310, capped_pairs=5, labelling=judgements(many())),
     }
 
 
@@ -138,6 +141,9 @@ def training() -> dict[str, Report]:
             held_out=of(0.87, 860),
             calibration=[Bin(low=0.5 + i / 10, high=0.6 + i / 10, n=n, predicted=round(0.55 + i / 10, 2), right=right)
                          for i, (n, right) in enumerate(bins)], calibration_error=0.021),
+        "select": SelectReport(prompts=288, selected=150, without_choice=138, answers={"2": 150},
+                               why={"feedback": 3, "random": 30, "uncertain": 117}, sureness=0.66, difference=0.51,
+                               model="sft-0123456789ab"),
         "align": AlignReport(method="dpo", pairs=2911, too_long=0, steps=364, trained_parameters=412_000,
                              train_loss=0.2214, preferred_before=of(0.61, 160), preferred_after=of(0.84, 160),
                              gained=of(0.86, 160), chosen_logprob_before=-0.612, chosen_logprob_after=-0.431,

@@ -204,3 +204,53 @@ def test_clean_and_bad_row_messages():
     """Composed characters, line ends, outer space; an error reads as one line."""
     assert clean(" cafe\u0301\r\nx ") == "caf\u00e9\nx"
     assert str(BadRow("is empty", "drop it")) == "is empty; drop it"
+
+
+def test_what_a_labelling_tool_knows_besides(tmp_path):
+    """Messages instead of a question; skip, time, order shown, flags, reasons and the moment, all optional."""
+    row = {"messages": [USER, ANSWER, USER], "answers": {"A": "x", "B": "y"}, "annotator": "ann-1", "annotation": 7}
+    said = {**row, "ranking": [["B"], ["A"]], "seconds": 12, "order": [1, 0], "flags": ["unsafe"], "reasons": ["honest"],
+            "updated": "2026-11-24T09:30:00+08:00", "lead": "unknown keys are passed over"}
+    skip = {**row, "ranking": [], "skipped": True}
+    bad = {**row, "ranking": [], "flags": ["all_bad"]}
+    jsonl(tmp_path / "preferences" / "r.jsonl", [said, skip, bad])
+    read = read_preferences(tmp_path / "preferences")
+    assert not read.problems
+    first, second, third = read.rows
+    assert first.messages == [USER, ANSWER, USER] and first.language == "en"
+    assert (first.seconds, first.letters_shown, first.flags, first.reasons) == (12.0, True, ("unsafe",), ("honest",))
+    assert first.updated == "2026-11-24T01:30:00.000000+00:00"
+    assert second.skipped and second.ranking == [] and not first.skipped
+    assert (second.seconds, second.letters_shown, second.updated) == (None, False, "")
+    assert third.ranking == [] and third.flags == ("all_bad",)
+
+
+@pytest.mark.parametrize(
+    "change, what",
+    [
+        ({"skipped": True}, "'skipped' is not true or false, or there is a ranking too"),
+        ({"skipped": "yes", "ranking": []}, "'skipped' is not true or false"),
+        ({"seconds": -1}, "'seconds' is not a number of seconds"),
+        ({"seconds": "12"}, "'seconds' is not a number of seconds"),
+        ({"order": [0, 1]}, "'order' is not a permutation of the answers"),
+        ({"order": [0, True, 2]}, "'order' is not a permutation of the answers"),
+        ({"updated": "yesterday"}, "'updated' is no moment"),
+        ({"updated": "0001-01-01T00:00:00+23:00"}, "'updated' is no moment"),
+        ({"flags": "unsafe"}, "'flags' is not a list of texts"),
+        ({"messages": [USER, ANSWER]}, "'messages' does not end with the user's"),
+    ],
+)
+def test_bad_fields_of_a_labelling_tool_are_told(tmp_path, change, what):
+    """A wrong shape is a message, never a guess."""
+    jsonl(tmp_path / "preferences" / "r.jsonl", [{**ranking(1), **change}])
+    (problem,) = read_preferences(tmp_path / "preferences").problems
+    assert problem.what.startswith(what)
+
+
+def test_prompts_that_users_sent_back(tmp_path):
+    """Origin and the answers that were not liked; as a question or as messages."""
+    rows = [{"question": "Q?", "origin": "feedback", "answers": [" It was 5. "]}, {"messages": [USER]}]
+    jsonl(tmp_path / "prompts" / "p.jsonl", rows)
+    first, second = read_prompts(tmp_path / "prompts").rows
+    assert (first.origin, first.answers, first.messages) == ("feedback", ("It was 5.",), [USER])
+    assert (second.origin, second.answers, second.messages) == (None, (), [USER])

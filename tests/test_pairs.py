@@ -80,3 +80,48 @@ def test_the_cap_keeps_the_same_pairs_whatever_else_comes_in(tmp_path):
     assert [p.id for p in mine] == [p.id for p in alone]
     draws = {json.dumps(sorted(short(made(tmp_path, ranking(1), cap=1, seed=s)[0]))) for s in range(12)}
     assert len(draws) > 1
+
+
+def test_skipped_and_flagged_rankings_make_no_pair(tmp_path):
+    """They are counted; a prompt with nothing else is no prompt with a ranking. Flags that mean something else do not matter."""
+    skip = {**ranking(1), "ranking": [], "skipped": True}
+    bad = {**ranking(2), "flags": ["all_bad"], "ranking": []}
+    unsafe = {**ranking(3), "flags": ["unsafe"]}
+    found, tally = made(tmp_path, skip, bad, unsafe, {**ranking(4), "flags": ["long"]})
+    assert (len(found), tally.prompts, tally.skipped, tally.flagged, tally.judged) == (3, 1, 1, 2, 3)
+
+
+def test_the_judgement_with_the_latest_time_counts(tmp_path):
+    """Whatever the order in the file; a row that tells no time comes before those that do; time zones are compared as moments."""
+    def at(moment, order, annotation):
+        return {**ranking(1, order=order), "annotation": annotation, **({"updated": moment} if moment else {})}
+
+    early = at("2026-11-24T09:00:00+08:00", [["C"], ["B"], ["A"]], 1)  # 01:00 UTC
+    late = at("2026-11-24T02:00:00.5Z", [["A"], ["B"], ["C"]], 2)
+    unknown = at("", [["B"], ["C"], ["A"]], 3)
+    for rows in ([early, late, unknown], [late, unknown, early], [unknown, early, late]):
+        found, tally = made(tmp_path, *rows)
+        assert short(found) == {"AB", "AC", "BC"} and {tuple(p.annotations) for p in found} == {(2,)}
+        assert tally.judged_twice == 0
+
+
+def test_a_later_tie_or_flag_takes_a_vote_back(tmp_path):
+    """The last word is that neither is better, or that none should be learned from. A later skip says nothing."""
+    before = {**ranking(1), "updated": "2026-11-24T01:00:00Z"}
+    after = {"annotation": 9, "updated": "2026-11-24T02:00:00Z"}
+    found, _ = made(tmp_path, before, {**ranking(1, order=[["A", "B"], ["C"]]), **after})
+    assert short(found) == {"AC", "BC"}
+    found, _ = made(tmp_path, before, {**ranking(1), "flags": ["unsafe"], **after})
+    assert found == []
+    found, _ = made(tmp_path, before, {**ranking(1), "ranking": [], "skipped": True, **after})
+    assert short(found) == {"AB", "AC", "BC"}
+
+
+def test_annotators_and_annotations_are_matched_one_to_one(tmp_path):
+    """Lineage walks from a pair to each annotation and the one who made it; a row without an id keeps its place."""
+    unnamed = ranking(1, "annotator-01")
+    del unnamed["annotation"]
+    found, _ = made(tmp_path, unnamed, ranking(1, "annotator-03"), ranking(1, "annotator-02"))
+    for pair in found:
+        assert list(zip(pair.annotators, pair.annotations, strict=True)) == [
+            ("annotator-01", None), ("annotator-02", 102), ("annotator-03", 103)]

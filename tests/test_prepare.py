@@ -11,7 +11,7 @@ from tasks.errors import DataError
 from tasks.files import sha256_tree, write_json
 from tasks.formats import read_evaluation, read_instructions, read_preferences, read_prompts
 from tasks.formats.evaluation import SETS
-from tests.data_fixtures import instruction, jsonl, preparation, ranking, rows_of, seed, write_data, write_own_data
+from tests.data_fixtures import TOWNS, instruction, jsonl, preparation, ranking, rows_of, seed, write_data, write_own_data
 
 READERS = {
     "instructions": read_instructions,
@@ -274,3 +274,81 @@ def test_preferences_that_are_all_refused_stay_an_error(data, tmp_path):
     refused = {f"preferences/{name}.jsonl:{n}": ["bad"] for name in ("rankings", "pairs") for n in range(1, 13)}
     with pytest.raises(DataError, match=r"preferences: leaves no row to train on"):
         run(data, tmp_path / "out", refused)
+
+
+def test_prompts_that_users_sent_back_go_first_and_bring_their_answers(data, tmp_path):
+    """Before all others, and not lost to a copy or to max_prompts; answers of copies are gathered; others have no new field."""
+    asked = {"question": f"Who manages {TOWNS[3]}?", "passages": [], "language": "en", "origin": "feedback"}
+    jsonl(data / "prompts" / "zz.jsonl", [{**asked, "id": "f1", "answers": ["Nobody."]},
+                                          {**asked, "id": "f2", "answers": ["Bob.", "Nobody.", "x" * 5000]}])
+    report, files = run(data, tmp_path / "out")
+    first, *others = files["prompts/prompts.jsonl"]
+    assert (first["id"], first["origin"], first["answers"]) == ("f1", "feedback", ["Nobody.", "Bob."])
+    assert len(others) == 11 and all(set(row) == {"id", "messages", "language"} for row in others)
+    assert report.feedback == 1 and report.prompts == 12
+    _, files = run(data, tmp_path / "few", max_prompts=3)
+    assert [row.get("origin") for row in files["prompts/prompts.jsonl"]] == ["feedback", None, None]
+
+
+def test_what_users_sent_back_is_first_in_line_until_it_is_judged(data, tmp_path):
+    """A skip leaves it there; a judgement of the answer makes it a prompt like others; of two answers one may be left."""
+    asked = {"id": "f1", "question": "Where is the saw?", "passages": [], "language": "en"}
+    jsonl(data / "prompts" / "zz.jsonl", [{**asked, "origin": "feedback", "answers": ["Gone.", "Away."]}])
+
+    def first(name: str, *judged: dict) -> dict:
+        by = {"ranking": [["A"], ["B"]], "annotator": "ann-1"}
+        said = [{**asked, **by, "annotation": n, **row} for n, row in enumerate(judged, 9001)]
+        jsonl(data / "preferences" / "zz.jsonl", said)
+        found = run(data, tmp_path / name)[1]["prompts/prompts.jsonl"]
+        return next(row for row in found if row["id"] == "f1")
+
+    gone, away = {"answers": {"A": "Aisle 9.", "B": "Gone."}}, {"answers": {"A": "Aisle 9", "B": "Away."}}
+    assert first("one", {**gone, "ranking": [], "skipped": True})["answers"] == ["Gone.", "Away."]
+    half = first("two", gone)
+    assert (half["origin"], half["answers"]) == ("feedback", ["Away."])
+    assert set(first("three", gone, {**away, "ranking": [], "flags": ["all_bad"]})) == {"id", "messages", "language"}
+
+
+def test_a_first_complaint_does_not_take_the_place_of_the_instructions(tmp_path):
+    """Where data/prompts holds nothing but what users sent back, held-out instructions are still asked."""
+    data = write_own_data(tmp_path / "data")
+    jsonl(data / "prompts" / "feedback.jsonl", [{"question": "Where is the kiln?", "origin": "feedback", "answers": ["No."]}])
+    report, files = run(data, tmp_path / "out", eval_share=0.3)
+    assert report.prompts_from == "instructions" and report.feedback == 1
+    assert len(files["prompts/prompts.jsonl"]) == 1 + report.instructions["eval"] == report.prompts
+
+
+def test_skips_and_flags_are_no_preferences_and_no_error(tmp_path):
+    """The first evening of labelling may bring nothing to train on: the night goes on, and what was said is measured."""
+    data = write_own_data(tmp_path / "data")
+    skip = {**ranking(1), "ranking": [], "skipped": True}
+    jsonl(data / "preferences" / "l.jsonl", [skip, {**ranking(2), "flags": ["all_bad"]}])
+    report, files = run(data, tmp_path / "out")
+    assert files["preferences/train.jsonl"] == [] and (report.skipped, report.flagged, report.ranked_prompts) == (1, 1, 0)
+    assert (report.labelling.judgements, report.labelling.skipped, report.labelling.flags) == (1, 1, {"all_bad": 1})
+    jsonl(data / "preferences" / "l.jsonl", [ranking(1)])
+    sides = [run(data, tmp_path / str(n), seed_value=n, eval_share=0.5)[0].pairs for n in range(6)]
+    assert {"train": 0, "eval": 3} in sides and {"train": 3, "eval": 0} in sides  # the only prompt may be held out
+
+
+def test_prompts_with_nothing_but_skips_take_no_place_of_others(data, tmp_path):
+    """max_ranked_prompts counts prompts that somebody ranked."""
+    (data / "preferences" / "pairs.jsonl").unlink()
+    before, _ = run(data, tmp_path / "one", max_ranked_prompts=12)
+    jsonl(data / "preferences" / "aa.jsonl", [
+        {**ranking(1, "annotator-02"), "question": f"Why {t}?", "id": f"s{t}", "ranking": [], "skipped": True} for t in TOWNS])
+    after, _ = run(data, tmp_path / "two", max_ranked_prompts=12)
+    assert after.pairs == before.pairs and after.skipped == 12
+
+
+def test_of_the_same_words_said_again_the_last_counts(data, tmp_path):
+    """A > B, then B > A, then A > B once more: the copy that stays is the later one, so A > B."""
+    (data / "preferences" / "pairs.jsonl").unlink()
+    turned = [["C"], ["B"], ["A"]]
+    said = [{**ranking(1, order=order), "annotation": n, "updated": f"2026-11-24T0{n}:00:00Z"}
+            for n, order in ((1, None), (2, turned), (3, None))]
+    jsonl(data / "preferences" / "rankings.jsonl", said)
+    report, files = run(data, tmp_path / "out", eval_share=0.0)
+    assert {(p["chosen"][-1], tuple(p["annotations"])) for p in files["preferences/train.jsonl"]} == {("]", (3,)), (".", (3,))}
+    assert dropped(files) == {"preferences/rankings.jsonl:1": "exact duplicate of preferences/rankings.jsonl:3"}
+    assert report.labelling.pairs == 3

@@ -15,6 +15,7 @@ from tasks.errors import DataError
 from tasks.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl
 from tasks.params import Page
 from tasks.report import PAGE, STAGES, report
+from tests.judgement_fixtures import PEOPLE
 from tests.report_fixtures import BAD, write
 from tests.report_metrics import LIVE, metrics
 
@@ -102,7 +103,7 @@ def test_the_report_of_the_report(night, tmp_path):
     assert [made.page, made.bytes] == [sha256_file(tmp_path / "out" / PAGE), len(html.encode())]
     assert made.promote and made.pictures == len(Tree(html).all("svg")) >= 20
     # 3 sets and the documents, each in 2 languages, each with one case as wanted and one not
-    assert made.samples == {"as wanted": 10, "not": 10} and len(Tree(html).all("article")) == 20
+    assert made.samples == {"as wanted": 10, "not": 10} and len(Tree(html).all("article")) == 20 + 6
     assert [p.name for p in (tmp_path / "out").iterdir()] == [PAGE]
 
 
@@ -151,8 +152,8 @@ def test_sections_come_in_the_order_of_a_readers_questions(night, tmp_path):
     """The verdict is above them all."""
     tree = Tree(page(night, tmp_path / "out"))
     assert [attrs["id"] for attrs in tree.all("section")] == [
-        "gate", "changes", "behaviours", "training", "reward", "quantization", "documents", "data", "samples",
-        "lineage"]
+        "gate", "changes", "behaviours", "training", "reward", "quantization", "documents", "data",
+        "judgements", "asking", "samples", "lineage"]
     assert tree.said("h1") == ["Cleared for release"]
     assert tree.said("h2")[0] == "Gate"
 
@@ -259,7 +260,7 @@ def test_a_set_without_cases_and_a_language_without_rows_leave_no_hole(night, tm
             del languages["zh"]
 
     def unknown(values):
-        values["agreement"] = None
+        values["agreement"] = values["labelling"]["alpha"] = None
         values["dropped"] = {}
         del values["languages"]["prompts"]
 
@@ -267,7 +268,7 @@ def test_a_set_without_cases_and_a_language_without_rows_leave_no_hole(night, tm
                     prepare=unknown)
     tree = Tree(page(paths, tmp_path / "out"))
     assert not any(text.startswith("Facts:") for text in tree.said("h3"))
-    assert any("agreement is unknown" in text for text in tree.said("p"))
+    assert any("How far people agree is unknown" in text for text in tree.said("p"))
     assert "No row was left out." in tree.said("p")
 
 
@@ -304,7 +305,8 @@ def test_a_night_on_instructions_and_documents_alone(night, tmp_path):
         values |= {"questions": 0, "unanswerable": 0, "modes": {}, "found": {}, "champion": None}
 
     def prepare(values):
-        values |= {"prompts_from": "instructions", "evaluation": {}, "pairs": {"train": 0, "eval": 0}, "agreement": None}
+        values |= {"prompts_from": "instructions", "evaluation": {}, "pairs": {"train": 0, "eval": 0}, "agreement": None,
+                   "labelling": None}
         values["read"] |= {"preferences": 0, "prompts": 0}
 
     paths = changed(night, tmp_path, evaluate=evaluate, reward=reward, align=align, answers=answers, retrieve=retrieve,
@@ -321,11 +323,71 @@ def test_a_night_on_instructions_and_documents_alone(night, tmp_path):
     for part in ("have no cases, so no behaviour was measured", "no preference pairs to train a reward model on",
                  "the aligned model is the SFT model", "the reward model was not measured",
                  "no questions on the documents", "allowed: preferences, prompts, evaluation",
-                 "data/prompts is empty: held-out instructions", "no held-out cases to show", "no questions on documents"):
+                 "data/prompts holds none of its own: held-out instructions", "Nobody has judged",
+                 "no held-out cases to show", "no questions on documents"):
         assert part in said, part
-    assert "judged by two annotators" not in said and "ordered pair" not in said and "none" not in tree.said("td")
+    assert "Krippendorff" not in said and "ordered pair" not in said and "none" not in tree.said("td")
     assert [text for text in tree.said("figcaption") if text.startswith(("Reward", "DPO", "NONE"))] == []
-    assert len(tree.all("article")) == 4 and len(tree.all("section")) == 10
+    assert len(tree.all("article")) == 4 + 6 and len(tree.all("section")) == 12
+
+
+def test_judgements_are_shown_as_they_were_measured(night, tmp_path):
+    """α with its reading, biases and their intervals, each annotator's line, who hurried; names are text."""
+    tree, said = Tree(page(night, tmp_path / "out")), metrics()["prepare"].labelling
+    assert any(f"Krippendorff's α is {said.alpha:.2f} over {said.judged_twice} pairs" in text for text in tree.said("p"))
+    assert any("one judgement says little" in text for text in tree.said("p"))
+    for picture in ("Agreement with the others", "The longer answer won", "The answer shown first won"):
+        assert picture in tree.said("figcaption")
+    dots = [f"{100 * value:.1f}" for value in (said.first.share, said.first.low, said.first.high)]
+    assert "all: {} ({} to {})".format(*dots) in tree.said("title")
+    hurried = f"{said.fast} judgements were made in less than {said.too_fast_below:.1f} s"
+    assert any(text.startswith(hurried) for text in tree.said("p"))
+    assert PEOPLE[3] in tree.said("th") and str(said.fastest[0].annotation) in tree.said("td")
+    assert any("7 skips; flagged: 4 unsafe" in text for text in tree.said("p"))
+
+
+@pytest.mark.parametrize("alpha, reading", [
+    (0.9, "people agree well"), (0.7, "people agree tolerably"), (0.1, "one judgement says little"),
+    (-0.1, "no more than by chance")])
+def test_agreement_is_read_in_plain_words(night, tmp_path, alpha, reading):
+    """The usual bounds, 0.8 and 0.667, and chance."""
+    paths = changed(night, tmp_path, prepare=lambda values: values["labelling"].update(alpha=alpha))
+    assert any(reading in text for text in Tree(page(paths, tmp_path / "out")).said("p"))
+
+
+def test_unknown_places_and_times_are_said_and_not_drawn(night, tmp_path):
+    """Imported pairs tell neither."""
+    def forget(values):
+        values["labelling"] |= {"first": None, "timed": 0, "seconds": None, "too_fast_below": None, "fast": 0, "fastest": []}
+        for person in values["labelling"]["by_annotator"]:
+            person |= {"first": None, "seconds": None, "fast": 0}
+    tree = Tree(page(changed(night, tmp_path, prepare=forget), tmp_path / "out"))
+    assert "The answer shown first won" not in tree.said("figcaption")
+    assert "No judgement tells in which order answers were shown or how long it took." in tree.said("p")
+
+
+def test_who_is_asked_next_and_why(night, tmp_path):
+    """Counts by reason over all and over the first hundred places, a dot a prompt, and the first of each kind as text."""
+    html = page(night, tmp_path / "out")
+    tree, rows = Tree(html), read_jsonl(night["selected"])
+    table = html.split("<caption>The order, and its first 100 places")[1].split("</table>")[0]
+    lines = [re.findall(r"<t[hd][^>]*>([^<]+)", line) for line in table.split("<tr>")[2:]]
+    assert [line[0] for line in lines] == ["users were not content", "the reward model is unsure", "chance"]
+    first = [row["why"] for row in rows[:100]]
+    assert [line[2] for line in lines] == [str(first.count(why)) for why in ("feedback", "uncertain", "random")]
+    picture = html.split("<figcaption>Users were not content")[1].split("</svg>")[0]
+    assert picture.count("<circle") == 1 + 3  # the legend's, and a dot a prompt
+    assert any(text.startswith("place 1 · users were not content") for text in tree.said("h4"))
+    assert f"answer 1 · reward {rows[0]['rewards'][0]:+.2f}".replace("-", "−") in tree.said("dt")
+    assert rows[0]["answers"][1] in tree.said("dd") and "Wanted: None" not in html
+    assert any("150; to 138 there are fewer than two different answers" in text for text in tree.said("p"))
+
+
+def test_nobody_can_be_asked(night, tmp_path):
+    """A model that always says the same: a sentence, no empty table."""
+    write_jsonl(tmp_path / "selected.jsonl", [])
+    html = page({**night, "selected": tmp_path / "selected.jsonl"}, tmp_path / "out")
+    assert "The first of each kind" not in html and "<caption>The order" not in html
 
 
 def test_another_method_of_alignment_shows_its_loss(night, tmp_path):
@@ -340,6 +402,7 @@ def test_another_method_of_alignment_shows_its_loss(night, tmp_path):
     "reward.correctness", "align.preferred_after", "quantize.sizes", "answers.groundedness", "answers.citation_precision",
     "retrieve.modes", "retrieve.champion", "embed.unknown",
     "index.build", "prepare.dropped", "prepare.agreement", "validate.findings", "candidates.prompts", "merge.positions",
+    "prepare.labelling", "select.without_choice",
     "base.licence", "release.manifest"])
 def test_a_missing_key_is_named_with_its_file(night, tmp_path, place):
     """No traceback, no empty place: the message says what to run."""

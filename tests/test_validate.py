@@ -168,7 +168,7 @@ def test_copies_overlap_and_broken_documents_are_bounded(data, tmp_path):
         "asks nothing that an evaluation set asks",
         "the row is there once",
         "annotation ids differ",
-        "an annotator ranks a prompt once",
+        "an annotator ranks the same answers to a prompt once",
         "documents/broken.pdf: cannot be read",
     ):
         assert part in str(error.value)
@@ -216,3 +216,16 @@ def test_a_single_missing_set_is_told(data, tmp_path):
     assert report.absent == ["evaluation/facts", "evaluation/documents"] and report.rows["evaluation"] == 16
     with pytest.raises(DataError, match=r"lacks facts\.jsonl, documents\.jsonl; .*min_rows\.evaluation: 0"):
         run(data, tmp_path / "again")
+
+
+def test_a_skipped_row_is_fine_and_counts_for_nothing(data, tmp_path):
+    """It ranks no letters; the same person may judge the prompt with other answers on another night; skips are no rows."""
+    skip = {**ranking(0), "ranking": [], "skipped": True, "annotation": 9001}
+    other = {**ranking(0), "answers": {"A": "x", "B": "y"}, "ranking": [["A"], ["B"]], "annotation": 9002}
+    both_bad = {**ranking(1), "answers": {"A": "x", "B": "y"}, "ranking": [], "flags": ["all_bad"], "annotation": 9003}
+    jsonl(data / "preferences" / "again.jsonl", [skip, other, both_bad])
+    report = run(data, tmp_path / "docs", max_duplicates=0.0)
+    assert report.findings == [] and report.refused == []
+    assert run(data, tmp_path / "enough", min_rows={"preferences": 26, **dict.fromkeys(("instructions", "evaluation"), 4)})
+    with pytest.raises(DataError, match=r"there are 27 rows or more in which somebody says something: FAILED"):
+        run(data, tmp_path / "again", min_rows={"preferences": 27, **dict.fromkeys(("instructions", "evaluation"), 4)})

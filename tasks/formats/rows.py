@@ -6,8 +6,9 @@ Readers look at shape only: keys and types. Whether a text is too long, empty or
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from tasks.rag import prompt
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 LANGUAGES = ("en", "zh")
 FEEDBACK = "feedback"  # origin of a prompt: a user was not content with an answer to it
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffd]")
 
 
 class BadRow(Exception):
@@ -104,6 +106,12 @@ class Case:
 def clean(text: str) -> str:
     """Text as it is kept: composed characters (NFC), \\n line ends, no space around it."""
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+
+
+def control(texts: Iterable[str]) -> str | None:
+    """The control characters in the texts, as "U+0007"; None where there are none. Line ends and tabs are allowed."""
+    found = {c for text in texts for c in _CONTROL.findall(text)}
+    return " ".join(f"U+{ord(c):04X}" for c in sorted(found)) or None
 
 
 def text(row: Mapping[str, Any], key: str, default: str | None = None) -> str:

@@ -41,5 +41,6 @@ def too_fast(rankings: Sequence[Ranking]) -> tuple[float | None, list[Fast]]:
     middle = median(logs)
     spread = max(median(abs(log - middle) for log in logs), NARROWEST)
     limit = round(math.exp(middle - DEVIATIONS * spread / NORMAL), 3)
-    found = [Fast(annotator=r.annotator, annotation=r.annotation, seconds=round(r.seconds, 3)) for r in timed if r.seconds < limit]
+    found = [Fast(annotator=r.annotator, annotation=r.annotation, seconds=round(r.seconds, 3))
+             for r in timed if r.seconds < limit]
     return limit, sorted(found, key=lambda fast: (fast.seconds, fast.annotator, str(fast.annotation)))

@@ -11,8 +11,8 @@ VALIDATION = "../validation/index.html"  # seen from reports/nightly/, where the
 SHOWN = 5  # places named of a finding
 
 
-def data(validate: Figures, prepare: Figures, candidates: Figures) -> Section:
-    """Rows in, rows out, why rows were left out, and what the checks and the annotators said."""
+def data(validate: Figures, prepare: Figures) -> Section:
+    """Rows in, rows out, why rows were left out, and what the checks said."""
     findings = validate["findings"]
     failed = [finding for finding in findings if not finding["passed"]]
     checks, rows_checked = sum(validate["checks"].values()), sum(validate["rows"].values())
@@ -61,7 +61,6 @@ def data(validate: Figures, prepare: Figures, candidates: Figures) -> Section:
             )
         )
     reasons = [(reason.rstrip(":"), f"{count:,}") for reason, count in prepare["dropped"].items()]
-    asked = "" if prepare["prompts_from"] == "data/prompts" else " (data/prompts is empty: held-out instructions)"
     blocks += [
         Table(
             "Rows read, and what training and evaluation get",
@@ -69,33 +68,8 @@ def data(validate: Figures, prepare: Figures, candidates: Figures) -> Section:
             rows,
         ),
         Table("Left out", ("reason", "rows"), reasons) if reasons else Paragraph("No row was left out."),
-        *([Paragraph(annotated(prepare))] if read["preferences"] else []),
-        Paragraph(
-            f"For the next round of labelling: {candidates['answers']:,} answers sampled to "
-            f"{plural(candidates['prompts'], 'prompt')}{asked}, "
-            f"{candidates['different']:.1f} different ones a prompt.",
-            "note",
-        ),
     ]
     return Section("data", "Data", blocks)
-
-
-def annotated(prepare: Figures) -> str:
-    """What the annotators said and how far they agree."""
-    agreement = prepare["agreement"]
-    agreed = (
-        "No pair was judged by two annotators, so their agreement is unknown."
-        if agreement is None
-        else f"Where two or more annotators ordered the same pair ({prepare['judged_twice']:,} times), all agree in "
-        f"{per_cent(agreement)}."
-    )
-    return (
-        f"{agreed} {plural(prepare['ranked_prompts'], 'prompt')} with rankings gave "
-        f"{plural(prepare['judged'], 'ordered pair')}; "
-        f"{plural(prepare['overruled_votes'], 'vote was', 'votes were')} overruled, "
-        f"{plural(prepare['even_pairs'], 'pair was', 'pairs were')} left out as even and "
-        f"{prepare['capped_pairs']:,} because their prompt had enough."
-    )
 
 
 def spoken(used: Figures, kind: str) -> list[str]:

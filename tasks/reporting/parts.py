@@ -64,12 +64,12 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one model said: verdicts are words, `good` says whether the first of them is what was wanted."""
+    """What one model said: verdicts are words, `good` says whether the first of them is what was wanted; None: nobody knows."""
 
     name: str
     text: str
     verdict: str
-    good: bool
+    good: bool | None
     remark: str = ""
 
 
@@ -81,7 +81,7 @@ class Sample:
     language: str  # BCP 47: en, zh
     question: str
     notes: Sequence[str]
-    wanted: str
+    wanted: str | None  # None: nobody knows
     answers: Sequence[Answer]
 
 

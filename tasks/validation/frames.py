@@ -7,8 +7,6 @@ evaluation set as well. `where` names the row; a row that could not be read has 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,12 +28,11 @@ from tasks.formats import (
     read_prompts,
 )
 from tasks.formats.evaluation import ANSWER_SETS, DOCUMENT_SET, PAIR_SETS
-from tasks.formats.rows import Message, fingerprint
+from tasks.formats.rows import Message, control, fingerprint
 
 if TYPE_CHECKING:
     import pandas
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffd]")
 Table = list[dict[str, Any]]
 
 
@@ -82,12 +79,6 @@ def frame(table: Table) -> pandas.DataFrame:
 
     columns = list(dict.fromkeys(key for row in table for key in row))
     return pandas.DataFrame({c: pandas.Series([row.get(c) for row in table], dtype=object) for c in columns})
-
-
-def control(texts: Iterable[str]) -> str | None:
-    """The control characters in the texts, as "U+0007"; None where there are none. Line ends and tabs are allowed."""
-    found = {c for text in texts for c in _CONTROL.findall(text)}
-    return " ".join(f"U+{ord(c):04X}" for c in sorted(found)) or None
 
 
 def _problems(problems: list[Problem]) -> Table:
