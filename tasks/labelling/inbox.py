@@ -7,10 +7,12 @@ the one with its key.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tasks.files import canonical_json, write_atomic
 from tasks.params import Params
 
 INBOX = Path(".nightshift/inbox")
@@ -40,7 +42,10 @@ class Admitted:
 
 def land(root: Path, batch: Batch) -> Path:
     """Write a batch into the inbox, whole or not at all; returns its file."""
-    raise NotImplementedError
+    content = canonical_json(asdict(batch))
+    path = root / INBOX / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.json"
+    write_atomic(path, content)
+    return path
 
 
 def admit(root: Path, params: Params) -> Admitted:
