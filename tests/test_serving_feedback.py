@@ -150,7 +150,7 @@ def test_off_is_off(made, loaded, tmp_path, monkeypatch):
     assert open_log(tmp_path, cfg) is None and kept.files() == []
     with serving(made.root, lambda *_: loaded) as (client, _):
         assert client.get("/health").json()["feedback"] is None
-        refused(say(client, ask(client)), 409, "feedback_off")
+        refused(say(client, ask(client)), 404, "feedback_off")
     assert not (made.root / FOLDER).exists()
 
 

@@ -27,7 +27,8 @@ def add_route(app: FastAPI, recorder: Recorder | None, cfg: Serve) -> Slots:
         ticket = Ticket(cfg.answer_seconds)
         told: FeedbackRequest = wire.read(FeedbackRequest, await read_body(request, cfg.max_body_kilobytes, ticket.left()))
         if recorder is None:
-            raise Refusal(409, "feedback is not kept here (feedback.log in params.yaml)", "feedback_off")
+            # not 409, which clients of OpenAI try again
+            raise Refusal(404, "feedback is not kept here (feedback.log in params.yaml)", "feedback_off")
         for name, text in (("reason", told.reason), ("correction", told.correction)):
             if text and len(text) > recorder.cfg.max_characters:
                 most = recorder.cfg.max_characters
