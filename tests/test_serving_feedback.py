@@ -310,3 +310,19 @@ def test_a_release_that_answers_keeps_its_name(made, loaded, tmp_path):
         id = asked.result()
         assert say(client, id).status_code == 200
     assert Log(tmp_path, 30).find(id).answered.release == loaded.id
+
+
+def test_a_thumb_waits_for_its_answer(tmp_path):
+    """The answer is not written yet when the thumb comes: it is waited for, not called unknown."""
+    kept, recording, given = Log(tmp_path, 30), recorder(tmp_path), Answer("No.", (), (), (), True)
+    id = entries.answer_id(int(time.time()))
+    recording.start()
+    with ThreadPoolExecutor(1) as pool:
+        with kept._locked(2):  # exclusively
+            recording.answered(id, "r1", "When?", given)
+            said = pool.submit(recording.said, id, "down", None, None)
+            time.sleep(0.3)
+            assert not said.done()
+        assert said.result() is True
+    recording.stop()
+    assert kept.find(id).said.rating == "down"
