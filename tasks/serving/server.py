@@ -13,6 +13,7 @@ from tasks.errors import ServiceError
 from tasks.params import Params
 from tasks.serving.guard import VARIABLE, check_bind, keys_of
 from tasks.serving.live import Live
+from tasks.serving.recorder import open_log
 
 HEADER_BYTES = 16 * 1024  # of a request's head
 
@@ -30,11 +31,12 @@ def serve(root: Path, params: Params) -> None:
     check_bind(cfg.host, keys)
     listening = bind(cfg.host, cfg.port)
     _log_to(sys.stderr)
+    recorder = open_log(root, params)
     live = Live(root, params)
     host, port = listening.getsockname()[:2]
     log = logging.getLogger("nightshift.serve")
     log.info("%s answers on http://%s:%d", live.current().id, f"[{host}]" if ":" in host else host, port)
-    server = uvicorn.Server(settings(create_app(live, cfg, keys), cfg.answer_seconds))
+    server = uvicorn.Server(settings(create_app(live, cfg, keys, recorder), cfg.answer_seconds))
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn has ended what it had to end, and passes it on
         server.run(sockets=[listening])
 
