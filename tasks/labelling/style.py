@@ -40,7 +40,7 @@ STYLE = """
 .ns-pair { display: grid; grid-template-columns: 1fr 1fr; gap: 12px; margin-bottom: 12px; }
 .ns-card { border: 1px solid var(--line); border-radius: 10px; background: var(--soft); padding: 10px 14px; min-width: 0; }
 .ns-plain .ns-letter { display: none; }
-.ns-letter, .ns .ns-rank .htx-ranker-item h3 { font-weight: 700; font-size: 15px; color: var(--mark); margin-bottom: 2px; }
+.ns-letter, .ns .ns-rank .htx-ranker-item h5 { font-weight: 700; font-size: 15px; color: var(--mark); margin-bottom: 2px; }
 .ns .lsf-htx-richtext { font-size: inherit; line-height: inherit; }
 
 .ns h4 { font-size: 13px; font-weight: 600; line-height: 1.4; color: var(--pale); margin: 0 0 5px !important; }
