@@ -170,7 +170,8 @@ def serve(port: int, data: Path, root: Path = ROOT) -> int:
         with Server(data, secrets[TOKEN], secrets[PASSWORD], port) as server:
             from tasks.labelling.label_studio import connect
 
-            made = connect(server.url, secrets[TOKEN], params.labelling).ensure_projects()
+            with connect(server.url, secrets[TOKEN], params.labelling) as studio:
+                made = studio.ensure_projects()
             for kind, project in sorted(made.items()):
                 print(f"  {kind:<10} {server.url}/projects/{project}/")
             where = "the environment" if before else root / FILE
