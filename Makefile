@@ -12,7 +12,7 @@ unexport VIRTUAL_ENV PYTHONPATH
 FLAGS ?=
 BASE ?=
 
-.PHONY: help setup nightly repro reindex status serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server clean
+.PHONY: help setup nightly repro reindex label status serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ repro: setup  ## the same stages by DVC alone, no Prefect
 
 reindex: setup  ## new documents alone, no training: into the index, compared with the live search, made live
 	@python -m flows.reindex $(FLAGS)
+
+label: setup  ## what people are to judge, to Label Studio: what they have not been asked yet, up to labelling.queue
+	@python -m flows.label $(FLAGS)
 
 status: setup  ## the last release beside the one before it
 	@nightshift status

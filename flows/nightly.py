@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field  # noqa: E402
 
 from flows import dvc, processes, schedule, server, steps  # noqa: E402
 from flows.screen import Screen  # noqa: E402
-from tasks import params, promote  # noqa: E402
+from tasks import lock, params, promote  # noqa: E402
 from tasks.errors import NightshiftError, ParamsError, ServiceError  # noqa: E402
 
 
@@ -176,24 +175,6 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 100 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
 
 
-@contextlib.contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """One night at a time in a folder; the lock goes with the process, however it ends."""
-    (root / ".nightshift").mkdir(exist_ok=True)
-    with open(root / ".nightshift/night.lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise ServiceError(
-                "nightly", f"another night is running here (process {file.read().strip()})", "wait for it, or end it"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
 def dry_run(root: Path, options: Options) -> None:
     """Print which stages would run and why."""
     graph = dvc.read(root, patience=10)
@@ -221,8 +202,9 @@ def main(words: list[str] | None = None) -> int:
     return door("nightly", lambda: nightly(options), (lambda: dry_run(Path.cwd(), options)) if dry else None)
 
 
-def door(name: str, run: Callable[[], list[str]], instead: Callable[[], None] | None = None) -> int:
-    """Run a flow in the present folder, alone and with an API, and say what came out; or do something else `instead`."""
+def door(name: str, run: Callable[[], list[str]], instead: Callable[[], None] | None = None, alone: bool = True) -> int:
+    """Run a flow in the present folder, with an API and (if it has to be) alone, and say what came out; or do something
+    else `instead`."""
     root, clock = Path.cwd(), time.monotonic()
     try:
         if not (root / "dvc.yaml").is_file():
@@ -231,7 +213,7 @@ def door(name: str, run: Callable[[], list[str]], instead: Callable[[], None] | 
         if instead:
             instead()
             return 0
-        with alone(root), server.api(root):
+        with lock.alone(root) if alone else contextlib.nullcontext(), server.api(root):
             summary = run()
     except NightFailedError as error:
         print(*error.summary, sep="\n")

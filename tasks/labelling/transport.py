@@ -7,6 +7,7 @@ e-mail address, so no message here quotes it: an error says the status and what 
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import time
@@ -68,6 +69,7 @@ def address(url: str) -> str:
 
 def client(url: str, timeout_seconds: float) -> httpx.Client:
     """A client for one address (as `address` gives it) that raises Trouble for every answer that is no success."""
+    logging.getLogger("httpcore").setLevel(logging.INFO)  # below it, it logs the cookies of every answer
     return httpx.Client(
         timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, 10.0)),
         follow_redirects=False,
