@@ -43,6 +43,9 @@ repro: setup  ## the same stages by DVC alone, no Prefect
 reindex: setup  ## new documents alone, no training: into the index, compared with the live search, made live
 	@python -m flows.reindex $(FLAGS)
 
+label: setup  ## what people are to judge, to Label Studio: what they have not been asked yet, up to labelling.queue
+	@python -m flows.label $(FLAGS)
+
 collect: setup  ## what people have said in Label Studio, into data/ (FLAGS="--from export.json": from an export)
 	@python -m flows.collect $(FLAGS)
 
