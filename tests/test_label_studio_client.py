@@ -113,7 +113,7 @@ def test_a_time_out_is_said_and_an_import_is_not_repeated_after_it(studio):
         assert studio.count("POST", "import") == 1
         studio.faults.append(lambda request: sleep(request) if request.command == "GET" else False)
         before = studio.count("GET", "users")
-        with pytest.raises(ServiceError, match="labelling.timeout_seconds"):
+        with pytest.raises(ServiceError, match=r"labelling\.timeout_seconds"):
             server.users()
         assert studio.count("GET", "users") - before == cfg.attempts
     studio.done.set()
