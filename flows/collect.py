@@ -45,11 +45,7 @@ def collect(options: Options) -> list[str]:
     """Judgements into data/; returns what came, a line each."""
     night = nightly.begin(options.verbose)
     lines = [*read(night, options), *gather_feedback(night)]
-    admitted, told = take_in(night)
-    lines += told
-    if options.commit and admitted and admitted.tracked:
-        lines += commit(night)
-    return nightly.told(lines, [])
+    return nightly.told([*lines, *take_in(night, options.commit)], [])
 
 
 def bring_in(night: steps.Night) -> list[str]:
@@ -61,7 +57,7 @@ def bring_in(night: steps.Night) -> list[str]:
     if night.params.labelling.url:
         lines += _tolerant(night, "collect", lambda: read(night, Options()))
     lines += _tolerant(night, "feedback", lambda: gather_feedback(night))
-    if inbox.waiting(night.root):
+    if inbox.due(night.root):
         lines += _tolerant(night, "inbox", lambda: admit(night).lines())
     return lines
 
@@ -101,23 +97,19 @@ def admit(night: steps.Night) -> inbox.Admitted:
     return admitted
 
 
-def take_in(night: steps.Night) -> tuple[inbox.Admitted | None, list[str]]:
-    """Admit, if no night is at work here."""
+def take_in(night: steps.Night, commit: bool) -> list[str]:
+    """Admit and commit, if no night is at work here."""
     try:
         with lock.alone(night.root):
             admitted = admit(night)
-            return admitted, admitted.lines()
+            made = commit_data(night) if commit and admitted.tracked else None
     except lock.BusyError as busy:
-        return None, judgements.waits(night.root, busy)
-
-
-def commit(night: steps.Night) -> list[str]:
-    """Commit data.dvc; lines about it."""
-    try:
-        made = commit_data(night)
+        return judgements.waits(night.root, busy)
     except ServiceError as error:
-        return [steps.refused(error)]
-    return [f"commit: {made[:10]}"] if made else []
+        if not error.thing.startswith("git"):
+            raise
+        return [*admitted.lines(), steps.refused(error)]
+    return [*admitted.lines(), *([f"commit: {made[:10]}"] if made else [])]
 
 
 @steps.step(name="commit data")

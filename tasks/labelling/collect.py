@@ -123,14 +123,14 @@ def opened(root: Path, params: Params, files: Sequence[Path]) -> Iterator[Source
     if files:
         yield files
         return
-    from tasks.labelling import label_studio
-
     if params.labelling.url is None:
         raise ParamsError(
             "labelling.url",
             "is null: there is no server to collect from",
             "name it in params.yaml, or give an export: --from FILE",
         )
+    from tasks.labelling import label_studio  # the SDK takes a second
+
     with label_studio.connect(params.labelling.url, secrets.value(root, secrets.TOKEN), params.labelling) as server:
         yield server
 

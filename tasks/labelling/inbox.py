@@ -93,6 +93,11 @@ def waiting(root: Path) -> int:
     return len(batches(root))
 
 
+def due(root: Path) -> bool:
+    """Whether there is something to admit, or an admission that was killed before DVC knew of it."""
+    return bool(waiting(root)) or tracked.pending(root)
+
+
 def present(root: Path, file: str, key: str) -> Rows:
     """Rows by key that a file of data/ has, or will have when the inbox is admitted."""
     pending = _pending(root)  # first: what is admitted meanwhile is in data/ by then, and comes twice rather than not at all
@@ -106,7 +111,7 @@ def present(root: Path, file: str, key: str) -> Rows:
 def admit(root: Path, params: Params) -> Admitted:
     """Check and move in what lies in the inbox, then `dvc add data`. The caller holds the night's lock."""
     paths = batches(root)
-    if not paths and not tracked.pending(root):
+    if not due(root):
         return Admitted({}, {}, {}, [])
     bootstrap.bootstrap(root)  # a data/ that held nothing but these rows would pass for the whole
     changes = [admission.change(root, params, file, arrived) for file, arrived in _by_file(paths).items()]
