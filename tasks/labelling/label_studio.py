@@ -163,7 +163,7 @@ class LabelStudio:
             last = rows[-1]["updated_at"]
             same = {wire.state(row) for row in rows if row["updated_at"] == last}  # these come again
             seen = seen | same if last == after else same
-            operator, after, size = "greater_or_equal", last, CHANGES if fresh else 2 * size
+            operator, after, size = "greater_or_equal", last, 2 * size if last == after else CHANGES
 
     def users(self) -> dict[int, str]:
         """Who may judge: id → e-mail address."""
