@@ -12,7 +12,7 @@ unexport VIRTUAL_ENV PYTHONPATH
 FLAGS ?=
 BASE ?=
 
-.PHONY: help setup nightly repro reindex collect status serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server clean
+.PHONY: help setup nightly repro reindex collect label status serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server label-studio clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ repro: setup  ## the same stages by DVC alone, no Prefect
 reindex: setup  ## new documents alone, no training: into the index, compared with the live search, made live
 	@python -m flows.reindex $(FLAGS)
 
+label: setup  ## what people are to judge, to Label Studio: what they have not been asked yet, up to labelling.queue
+	@python -m flows.label $(FLAGS)
+
 collect: setup  ## what people have said in Label Studio, into data/ (FLAGS="--from export.json": from an export)
 	@python -m flows.collect $(FLAGS)
 
@@ -61,8 +64,9 @@ test-fast: setup  ## the default tier alone: CPU, no service
 lint: setup  ## ruff
 	@ruff check .
 
-lock: setup  ## requirements.lock from pyproject.toml
+lock: setup  ## requirements.lock from pyproject.toml, deploy/label-studio.lock from the version in it
 	@$(UV) pip compile pyproject.toml --extra dev --output-file requirements.lock --no-header --no-annotate --quiet --python-version 3.11
+	@server=$$(grep '^label-studio==' deploy/label-studio.lock) && echo "$$server" | $(UV) pip compile - --no-config --output-file deploy/label-studio.lock --no-header --no-annotate --quiet --python-version 3.11
 
 starter-data: setup  ## write examples/ again from its seed
 	@python -m starter.examples --out examples
@@ -92,6 +96,9 @@ weaviate: setup  ## build the Weaviate server once with the Go toolchain (four m
 
 weaviate-server: setup  ## run it on loopback in the foreground, its data in stores/weaviate; key from WEAVIATE_API_KEY
 	@python -m deploy.weaviate serve $(FLAGS)
+
+label-studio: setup  ## install Label Studio once (4 s, 0.8 GB in build/label-studio) and run it on loopback in the foreground
+	@python -m deploy.label_studio serve $(FLAGS)
 
 clean:  ## remove what runs have made; keeps data/, releases/ and the environment
 	rm -rf artifacts reports stores .nightshift

@@ -10,12 +10,9 @@ the Go modules is kept there, and a checkout that was moved builds again. In pro
 from __future__ import annotations
 
 import argparse
-import ctypes
 import fcntl
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.processes import end_with_parent, free_ports, refuse_taken
 from tasks.errors import NightshiftError, ServiceError
 from tasks.files import read_json, write_json
 
@@ -102,24 +100,6 @@ def _keep_dictionaries(modules: Path) -> None:
     kept.rename(modules)
 
 
-def free_ports(count: int) -> int:
-    """The first of `count` neighbouring ports of the loopback interface that nobody listens on."""
-    for _ in range(100):
-        sockets = [socket.socket() for _ in range(count)]
-        try:
-            sockets[0].bind(("127.0.0.1", 0))
-            first = sockets[0].getsockname()[1]
-            for further, one in enumerate(sockets[1:], 1):
-                one.bind(("127.0.0.1", first + further))
-            return first
-        except (OSError, OverflowError):
-            continue  # a neighbour is taken, or there is none
-        finally:
-            for one in sockets:
-                one.close()
-    raise ServiceError("weaviate", f"found no {count} free neighbouring ports", "end what listens on them")
-
-
 @dataclass(frozen=True)
 class Address:
     """Where a server listens, always on loopback. One node alone needs the inner ports too."""
@@ -194,7 +174,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
                 cwd=self.data,
             )
         end = time.monotonic() + READY_SECONDS
@@ -230,15 +210,6 @@ class Server:
         self.stop()
 
 
-_LIBC = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-
-
-def _end_with_parent() -> None:
-    """In the child: a server of a test that is killed must not live on (Linux; PR_SET_PDEATHSIG)."""
-    if _LIBC:
-        _LIBC.prctl(1, signal.SIGTERM, 0, 0, 0)
-
-
 def _plain(env: Mapping[str, str]) -> dict[str, str]:
     """Without settings of another Weaviate that this process may have inherited."""
     prefixes = ("AUTHENTICATION_", "AUTHORIZATION_", "CLUSTER_", "RAFT_", "PERSISTENCE_")
@@ -262,9 +233,7 @@ def serve(port: int, grpc_port: int, data: Path) -> None:
             "WEAVIATE_API_KEY", "is missing or shorter than 16 characters", "export WEAVIATE_API_KEY=$(openssl rand -hex 24)"
         )
     for one in (port, grpc_port):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", one)) == 0:
-                raise ServiceError("weaviate", f"port {one} is taken", "end what listens there, or give --port and --grpc-port")
+        refuse_taken("weaviate", one, "--port and --grpc-port")
     binary = build()
     data.mkdir(parents=True, exist_ok=True)
     at = address(port, grpc_port)

@@ -52,7 +52,7 @@ def api(root: Path) -> Iterator[str]:
         try:
             yield url
         finally:
-            _drain()
+            drain()
     finally:
         os.environ.pop(VARIABLE, None)
         refresh_global_settings_context()
@@ -106,7 +106,7 @@ def _healthy(url: str, deadline: float, process: subprocess.Popen | None = None)
     return False
 
 
-def _drain() -> None:
+def drain() -> None:
     """Send what is still queued: logs and task states travel behind the work."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker

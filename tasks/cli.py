@@ -193,6 +193,16 @@ def ask(root: Path, question: str, release: str | None, as_json: bool, stream: b
     yield ("" if stream else replies.plain(given.text)) + replies.plain(replies.listing(question, given))
 
 
+def feedback(root: Path, delete: str | None, purge: bool) -> list[str]:
+    """What is kept of questions, answers and feedback; or one question, or all of it, removed."""
+    from tasks.feedback import overview
+
+    cfg = params.load(root / "params.yaml")
+    if purge:
+        return overview.purge(root, cfg)
+    return overview.delete(root, cfg, delete) if delete else overview.overview(root, cfg)
+
+
 def serve(root: Path, host: str | None, port: int | None) -> list[str]:
     """The HTTP service, until it is told to end."""
     from tasks.serving import server
@@ -255,6 +265,9 @@ def parser() -> argparse.ArgumentParser:
     asked.add_argument("--release", metavar="RELEASE", help="ask this release instead")
     asked.add_argument("--json", action="store_true", help="answer and sources as one JSON object")
     asked.add_argument("--no-stream", dest="stream", action="store_false", help="print the answer when it is complete")
+    told = commands.add_parser("feedback", help="what is kept of questions, answers and feedback; and removing it")
+    told.add_argument("--delete", metavar="ANSWER_ID", help="remove one question with its answer and feedback")
+    told.add_argument("--purge", action="store_true", help="remove all of it")
     served = commands.add_parser("serve", help="answer questions over HTTP, with a page to try it")
     served.add_argument("--host", help="instead of serve.host; beyond loopback set NIGHTSHIFT_API_KEY")
     served.add_argument("--port", type=int, help="instead of serve.port; 0 takes a free one")
@@ -290,6 +303,7 @@ def main(words: list[str] | None = None) -> int:
         "withdraw": lambda: withdraw(root, given.annotator, given.dry),
         "preset": lambda: presets.apply(root, given.name),
         "ask": lambda: ask(root, given.question, given.release, given.json, given.stream),
+        "feedback": lambda: feedback(root, given.delete, given.purge),
         "serve": lambda: serve(root, given.host, given.port),
     }
     try:

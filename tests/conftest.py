@@ -38,3 +38,12 @@ def weaviate_server(tmp_path_factory):
         rag_fixtures.SERVER.update(port=server.at.port, grpc_port=server.at.grpc_port)
         yield server
         del os.environ["WEAVIATE_API_KEY"]
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory):
+    """A real Label Studio on loopback for the whole run, installed on first use: `url`, `token`, `password`, `pid`."""
+    from tests import labelling_fixtures
+
+    with labelling_fixtures.serving(tmp_path_factory.mktemp("labelling")) as server:
+        yield server

@@ -27,6 +27,7 @@ from tasks.release import release
 from tasks.serving import parts, server
 from tasks.serving.guard import keys_of
 from tasks.serving.live import Live
+from tasks.serving.recorder import Recorder
 from tasks.serving.releases import LoadedRelease
 from tasks.serving.service import create_app
 from tests import minigraph
@@ -132,13 +133,15 @@ def waiting(loaded: LoadedRelease) -> tuple[LoadedRelease, Waiting]:
 
 
 @contextlib.contextmanager
-def serving(root: Path, load: Any = None, keys: str | None = None, **changes: Any) -> Iterator[tuple[httpx.Client, Live]]:
+def serving(
+    root: Path, load: Any = None, keys: str | None = None, recorder: Recorder | None = None, **changes: Any
+) -> Iterator[tuple[httpx.Client, Live]]:
     """A real server on a free loopback port, with a client; `changes` go into section serve."""
     cfg = sections()
     cfg = cfg.model_copy(update={"serve": cfg.serve.model_copy(update=changes)})
     live = Live(root, cfg, load) if load else Live(root, cfg)
     listening = server.bind(cfg.serve.host, 0)
-    app = create_app(live, cfg.serve, keys_of(keys))
+    app = create_app(live, cfg.serve, keys_of(keys), recorder)
     running = uvicorn.Server(server.settings(app, cfg.serve.answer_seconds))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

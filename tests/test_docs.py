@@ -12,7 +12,8 @@ from tasks.__main__ import STAGES
 from tasks.params import Params
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "starter/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "starter/README.md", *sorted((ROOT / "docs").rglob("*.md")),
+         *sorted((ROOT / "deploy").rglob("*.md"))]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 

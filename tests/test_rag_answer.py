@@ -119,9 +119,21 @@ def test_a_stream_says_what_ask_says(loaded):
     [asked] = ask(*loaded, ["When does Marsh open?"], [hits], batch_size=1, **settings)
     *pieces, given = stream(*loaded, "When does Marsh open?", hits, **settings)
     assert "".join(pieces) == given.text == asked.text and given.shown == asked.shown and given.tokens == 12
+    assert given.notes == ("The Marsh store opens at 31.",)
     *pieces, cut = stream(*loaded, "When does Marsh open?", hits, limit=3, **settings)
     assert cut.tokens == 3 and not cut.ended and given.text.startswith("".join(pieces))
     assert cut.prompt_tokens == given.prompt_tokens > 50
+
+
+def test_notes_are_what_is_left_of_the_passages(loaded):
+    """Rendered again they give the very prompt, also where a passage was cut to fit the window."""
+    model, tokenizer = loaded
+    hits = [hit("It opens at 9. " * 400, heading="Stores > Ashgate"), hit("It closes at 8.")]
+    window = model.config.get_text_config().max_position_embeddings
+    text, _ = fit(tokenizer, "When?", hits, "section", window - 2)
+    *_, given = stream(model, tokenizer, "When?", hits, headings="section", max_new_tokens=2)
+    [note] = given.notes
+    assert text == grounded("When?", [note], "en") and note != hits[0].chunk.note("section")
 
 
 def test_nothing_found_is_an_abstention_of_the_release(loaded):

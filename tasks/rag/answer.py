@@ -34,6 +34,7 @@ class Answer:
     ended: bool
     prompt_tokens: int = 0  # read by the model; 0 where it was not asked
     tokens: int = 0  # chosen by the model, the end token included
+    notes: tuple[str, ...] = ()  # what it read of each of `shown`; of a streamed answer alone
 
 
 def load_model(folder: Path, compute: Compute) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -102,7 +103,7 @@ def stream(
     from tasks.rag import stream as tokens
     from tasks.training.models import encode_chat
 
-    prompt, shown = fit(tokenizer, question, hits, headings, _room(model, max_new_tokens), templates)
+    prompt, shown, notes = _fit(tokenizer, question, hits, headings, _room(model, max_new_tokens), templates)
     if not shown:
         text = _words(question, templates).abstention
         yield text
@@ -124,7 +125,7 @@ def stream(
     text = "".join(said)
     cited = tuple(shown[number - 1] for number in citations(text))
     read = len(encode_chat(tokenizer, chat, True))
-    yield Answer(text, shown, cited, tuple(citing.invented), whole.ended, read, whole.tokens)
+    yield Answer(text, shown, cited, tuple(citing.invented), whole.ended, read, whole.tokens, notes)
 
 
 def _words(question: str, templates: Mapping[str, Template]) -> Template:
@@ -144,6 +145,13 @@ def fit(
 
     ModelError when the question alone has no room. `room`: tokens of the longest prompt; None where nothing limits it.
     """
+    return _fit(tokenizer, question, hits, headings, room, templates)[:2]
+
+
+def _fit(
+    tokenizer: Any, question: str, hits: Sequence[Hit], headings: str, room: int | None, templates: Mapping[str, Template]
+) -> tuple[str, tuple[Hit, ...], tuple[str, ...]]:
+    """And what is left of each passage."""
     from tasks.training.models import encode_chat
 
     language = language_of(question)
@@ -151,14 +159,14 @@ def fit(
     while passages:
         text = grounded(question, passages, language, templates)
         if room is None or len(encode_chat(tokenizer, [{"role": "user", "content": text}], True)) <= room:
-            return text, shown[: len(passages)]
+            return text, shown[: len(passages)], tuple(passages)
         if len(passages) > 1:
             passages.pop()
         elif len(passages[0]) > 1:
             passages[0] = passages[0][: len(passages[0]) // 2]
         else:
             raise ModelError("question", f"{question[:60]!r} leaves no room for a passage", "shorten it")
-    return question, ()
+    return question, (), ()
 
 
 def _room(model: Any, max_new_tokens: int) -> int | None:

@@ -13,6 +13,7 @@ from tasks.errors import ServiceError
 from tasks.params import Params
 from tasks.serving.guard import VARIABLE, check_bind, keys_of
 from tasks.serving.live import Live
+from tasks.serving.recorder import open_log
 
 HEADER_BYTES = 16 * 1024  # of a request's head
 
@@ -29,12 +30,13 @@ def serve(root: Path, params: Params) -> None:
     cfg, keys = params.serve, keys_of(os.environ.get(VARIABLE))
     check_bind(cfg.host, keys)
     listening = bind(cfg.host, cfg.port)
-    _log_to(sys.stderr)
+    log_to(sys.stderr)
+    recorder = open_log(root, params)
     live = Live(root, params)
     host, port = listening.getsockname()[:2]
     log = logging.getLogger("nightshift.serve")
     log.info("%s answers on http://%s:%d", live.current().id, f"[{host}]" if ":" in host else host, port)
-    server = uvicorn.Server(settings(create_app(live, cfg, keys), cfg.answer_seconds))
+    server = uvicorn.Server(settings(create_app(live, cfg, keys, recorder), cfg.answer_seconds))
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn has ended what it had to end, and passes it on
         server.run(sockets=[listening])
 
@@ -49,24 +51,23 @@ def settings(app: object, seconds: float) -> object:
     )
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; ServiceError when the address cannot be had."""
+def bind(host: str, port: int, remedy: str = "take another: nightshift serve --port 8322") -> socket.socket:
+    """A listening socket; ServiceError with this remedy when the address cannot be had."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except OSError as error:
-        raise ServiceError(f"{host}:{port}", f"cannot be listened on ({error.strerror or error})",
-                           "take another: nightshift serve --port 8322") from None
+        raise ServiceError(f"{host}:{port}", f"cannot be listened on ({error.strerror or error})", remedy) from None
     return listening
 
 
-def _log_to(stream: object) -> None:
+def log_to(stream: object, ours: str = "nightshift.serve") -> None:
     """One handler for our lines and for what uvicorn has to complain about."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    for name, level in (("nightshift.serve", logging.INFO), ("uvicorn.error", logging.WARNING)):
+    for name, level in ((ours, logging.INFO), ("uvicorn.error", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)

@@ -1,7 +1,7 @@
 """The HTTP service: an OpenAI-compatible chat that answers from the live release's documents, and a page to try it.
 
 A request takes the live release once, at its start, and ends with it. Answers are written in threads (slots.py); what
-was asked and answered is never logged.
+was asked and answered is never in the service's own log; where feedback is on, recorder.py keeps it apart.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from tasks.errors import ModelError, NightshiftError
 from tasks.params import Serve
 from tasks.rag.answer import Answer
 from tasks.rag.stores import Hit
-from tasks.serving import replies, wire
+from tasks.serving import feedback, replies, wire
 from tasks.serving.guard import Guard, read_body
 from tasks.serving.live import Live
+from tasks.serving.recorder import Recorder
 from tasks.serving.releases import LoadedRelease
 from tasks.serving.slots import Gone, Slots, Ticket
 from tasks.serving.wire import ChatRequest, Completion, Refusal, SearchRequest
@@ -36,21 +37,28 @@ FILES = {"/": ("page.html", "text/html"), "/page.js": ("page.js", "text/javascri
 log = logging.getLogger("nightshift.serve")
 
 
-def create_app(live: Live, cfg: Serve, keys: tuple[bytes, ...]) -> FastAPI:
-    """The application, around a release that is loaded. `keys` are digests (guard.keys_of)."""
+def create_app(live: Live, cfg: Serve, keys: tuple[bytes, ...], recorder: Recorder | None = None) -> FastAPI:
+    """The application, around a release that is loaded. `keys` are digests (guard.keys_of); without `recorder` no answer
+    is kept."""
     slots = Slots(cfg.concurrent, cfg.queue, cfg.answer_seconds)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         live.start()
+        if recorder:
+            recorder.start()
         yield
         slots.close()
+        hearing.close()
+        if recorder:
+            await asyncio.to_thread(recorder.stop)
         await asyncio.to_thread(live.stop)
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.add_middleware(Guard, keys=keys)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _unknown)
+    hearing = feedback.add_route(app, recorder, cfg)
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
@@ -63,10 +71,12 @@ def create_app(live: Live, cfg: Serve, keys: tuple[bytes, ...]) -> FastAPI:
         items = slots.run(partial(replies.answer, release, question, ticket.check, asked.limit()), ticket)
         del release
         if asked.stream:
-            return await _streamed(request, items, ticket, completion, asked, question)
+            return await _streamed(request, items, ticket, completion, asked, question, recorder)
         async with _watching(request, ticket), _mended():
             given: Any = [item async for item in items][-1]
         _see(request, prompt_tokens=given.prompt_tokens, tokens=given.tokens)
+        if recorder:
+            recorder.answered(completion.id, completion.model, question, given)
         content = given.text + (replies.listing(question, given) if asked.sources == "text" else "")
         return JSONResponse(completion.whole(content, given, replies.fields(completion.model, question, given)))
 
@@ -105,6 +115,7 @@ def create_app(live: Live, cfg: Serve, keys: tuple[bytes, ...]) -> FastAPI:
             "name": state.release.name,
             "since": state.since.isoformat(timespec="seconds"),
             "key": bool(keys),
+            "feedback": feedback.facts(recorder),
         }
         # why a switch failed may name folders: for those who have a key, where there are keys
         return JSONResponse(body | ({"error": state.error} if request.state.authorised else {}))
@@ -121,6 +132,7 @@ async def _streamed(
     completion: Completion,
     asked: ChatRequest,
     question: str,
+    recorder: Recorder | None,
 ) -> Response:
     """Server-sent events. The first piece is awaited here, so that what goes wrong before it has a status of its own."""
     async with contextlib.AsyncExitStack() as stack:
@@ -143,6 +155,8 @@ async def _streamed(
                 yield wire.event(refusal.body())
                 return
             _see(request, prompt_tokens=item.prompt_tokens, tokens=item.tokens)
+            if recorder:  # before the client can say anything of it
+                recorder.answered(completion.id, completion.model, question, item)
             if asked.sources == "text" and (sources := replies.listing(question, item)):
                 yield completion.chunk({"content": sources})
             yield completion.chunk({}, item, nightshift=replies.fields(completion.model, question, item))

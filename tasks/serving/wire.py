@@ -7,12 +7,12 @@ value, and a name that is not known, is refused with its name.
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from tasks.feedback.entries import Rating, answer_id
 from tasks.rag.answer import Answer
 from tasks.rag.retrieve import MODES
 
@@ -134,6 +134,15 @@ class SearchRequest(_Strict):
     filter: SearchFilter = SearchFilter()
 
 
+class FeedbackRequest(_Strict):
+    """POST /v1/feedback. How long the texts may be, params.yaml says."""
+
+    answer: str
+    rating: Rating
+    reason: str | None = None
+    correction: str | None = None
+
+
 def read(kind: type[BaseModel], body: bytes) -> Any:
     """A request's body as `kind`; Refusal that names what is wrong, without repeating what was sent."""
     try:
@@ -166,7 +175,8 @@ class Completion:
     """What all messages of one answer have in common, whole or streamed."""
 
     def __init__(self, model: str):
-        self.id, self.created, self.model = f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), model
+        self.created, self.model = int(time.time()), model
+        self.id = answer_id(self.created)
 
     def whole(self, content: str, given: Answer, nightshift: dict[str, Any]) -> dict[str, Any]:
         """The response in one piece."""

@@ -5,6 +5,8 @@
 const $ = (id) => document.getElementById(id);
 const CITATION = /[[［【]\s*(?:notes?|passages?|资料|来源)?\s*(\d{1,3}(?:\s*[,，、;；]\s*\d{1,3})*)\s*[\]］】]/gi;
 let running = null;
+let feedback = null; // what the service says of it: days and max_characters; null: it keeps none
+let answered = null; // the answer that feedback is on: its id and text
 
 function element(tag, text, name) {
   const made = document.createElement(tag);
@@ -69,6 +71,55 @@ async function* events(response) {
   }
 }
 
+function headers() {
+  const key = $("key").value;
+  return { "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
+}
+
+function hear(id, text) {
+  answered = id && { id, text };
+  $("feedback").hidden = !feedback || !answered;
+  $("better").hidden = true;
+  $("thanks").textContent = $("reason").value = "";
+  $("correction").value = text;
+  for (const name of ["up", "down"]) $(name).setAttribute("aria-pressed", "false");
+}
+
+// A thumb counts at once; the form sends it again with its words, which then stand in its place.
+async function say(rating, words = {}) {
+  const { id } = answered;
+  const buttons = [$("up"), $("down"), $("send")];
+  for (const button of buttons) button.disabled = true;
+  let wrong = null;
+  try {
+    const body = JSON.stringify({ answer: id, rating, ...words });
+    const response = await fetch("/v1/feedback", { method: "POST", headers: headers(), body });
+    if (!response.ok) throw failed(await response.json().catch(() => null), response.status);
+  } catch (error) {
+    wrong = error.message;
+  }
+  for (const button of buttons) button.disabled = false;
+  if (answered?.id !== id) return;
+  const asking = rating === "down" && !("reason" in words);
+  $("thanks").textContent = wrong ?? (asking ? "Noted. 已记下。" : "Thank you. 谢谢！");
+  $("thanks").className = wrong === null ? "quiet" : "error";
+  if (wrong !== null) return;
+  for (const name of ["up", "down"]) $(name).setAttribute("aria-pressed", String(name === rating));
+  $("better").hidden = !asking;
+  $(asking ? "reason" : rating).focus();
+}
+
+function thumb(rating) {
+  if ($(rating).getAttribute("aria-pressed") === "false") say(rating);
+  else if (rating === "down") $("better").hidden = !$("better").hidden; // a second time would take the words back
+}
+
+function correct(event) {
+  event.preventDefault();
+  const correction = $("correction").value.trim();
+  say("down", { reason: $("reason").value.trim(), correction: correction === answered.text.trim() ? null : correction });
+}
+
 function failed(body, status) {
   return new Error(body?.error?.message ?? `the service answered ${status}`);
 }
@@ -84,24 +135,25 @@ async function ask(question) {
   $("sources").replaceChildren();
   $("sources-title").hidden = $("notes").hidden = true;
   show("", false);
+  hear(null, "");
   let answer = "";
   try {
-    const headers = { "Content-Type": "application/json" };
-    if ($("key").value) headers.Authorization = `Bearer ${$("key").value}`;
     const body = JSON.stringify({ messages: [{ role: "user", content: question }], stream: true, sources: "fields" });
-    const response = await fetch("/v1/chat/completions", { method: "POST", headers, body, signal: running.signal });
+    const response = await fetch("/v1/chat/completions", { method: "POST", headers: headers(), body, signal: running.signal });
     if (!response.ok) throw failed(await response.json().catch(() => null), response.status);
-    let complete = false;
+    let complete = false, id = null;
     for await (const data of events(response)) {
       if (data === "[DONE]") { complete = true; break; }
       const chunk = JSON.parse(data);
       if (chunk.error) throw failed(chunk);
+      id = chunk.id;
       answer += chunk.choices[0]?.delta.content ?? "";
       show(answer, false);
       if (chunk.nightshift) finish(answer, chunk.nightshift);
     }
     if (!complete) throw new Error("the answer broke off");
     $("status").textContent = "";
+    hear(id, answer);
     document.body.dataset.state = "answered";
   } catch (error) {
     $("status").className = "error";
@@ -121,6 +173,9 @@ function submit(event) {
 }
 
 $("form").addEventListener("submit", submit);
+$("better").addEventListener("submit", correct);
+$("up").addEventListener("click", () => thumb("up"));
+$("down").addEventListener("click", () => thumb("down"));
 $("stop").addEventListener("click", () => running?.abort());
 $("question").addEventListener("keydown", (event) => {
   // Enter that picks a word of an input method is no question yet
@@ -131,6 +186,14 @@ fetch("/health").then((response) => response.json()).then((health) => {
   $("name").textContent = document.title = health.name;
   $("release").textContent = `release ${health.release}`;
   $("key-row").hidden = !health.key;
+  feedback = health.feedback;
+  if (feedback) {
+    $("kept").textContent = `Questions and answers are kept for ${feedback.days} days, those marked wrong perhaps longer, to learn `
+      + "from. Personal data is masked where it is recognised; please leave it out.";
+    $("kept-zh").textContent = `问题和回答保留${feedback.days}天；标为不对的可能保留更久，用于改进。个人信息会尽量遮盖，请不要填写。`;
+    $("kept").hidden = $("kept-zh").hidden = false;
+    $("reason").maxLength = $("correction").maxLength = feedback.max_characters;
+  }
   // page#q=a%20question asks at once: a question can be sent as a link
   const given = new URLSearchParams(location.hash.slice(1)).get("q");
   if (given) {
