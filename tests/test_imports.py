@@ -9,7 +9,7 @@ from pathlib import Path
 import minigraph
 import pytest
 
-from tasks import cli
+from tasks import cli, withdrawn
 from tasks.bootstrap import dvc_hash, tracked_hash
 from tests.data_fixtures import jsonl, write_data, write_own_data
 
@@ -66,6 +66,13 @@ def test_other_kinds_stay_when_asked(root, capsys):
     assert code == 0 and "absent" not in said
     assert [p.name for p in (root / "data/instructions").iterdir()] == ["alpaca.jsonl"]
     assert (root / "data/preferences/rankings.jsonl").is_file() and (root / "data/evaluation/facts.jsonl").is_file()
+
+
+def test_who_has_withdrawn_stays_withdrawn(root, capsys):
+    """Whatever data comes: it may hold their rows again."""
+    jsonl(root / "data/withdrawn.jsonl", [{"annotator": "annotator-08", "when": "2026-11-24T00:00:00Z"}])
+    assert run(capsys, "--instructions", "own/instructions/alpaca.jsonl", "--documents", "own/documents")[0] == 0
+    assert withdrawn.names(root / "data") == {"annotator-08"}
 
 
 BROKEN = [

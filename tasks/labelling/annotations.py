@@ -25,6 +25,7 @@ from tasks.labelling.task import LETTERS, Task, task_hash
 
 PREFERENCES, CORRECTIONS = "preferences/label-studio.jsonl", "instructions/feedback.jsonl"  # below data/
 KEY = "annotation"  # names a row of both
+BEGINNING = "annotation"  # of the file names of what is quarantined
 REASONS, FLAGS = ("helpful", "honest", "harmless"), ("all_bad", "unsafe")
 KEPT = ("id", "result", "was_cancelled", "created_at", "updated_at", "lead_time", "task", "project")  # of what is quarantined
 
@@ -83,7 +84,7 @@ def read(task: Mapping[str, Any], project: int | None, name: Callable[[int], str
 
 def file_name(project: str, task: str, annotation: str = "") -> str:
     """What a quarantined annotation's file is called; without `annotation`, what all of a task begin with."""
-    return "-".join(["annotation", *(re.sub(r"\W+", "_", part)[:40] for part in (project, task, annotation))])
+    return "-".join([BEGINNING, *(re.sub(r"\W+", "_", part)[:40] for part in (project, task, annotation))])
 
 
 def moment(told: Any) -> datetime | None:

@@ -24,9 +24,9 @@ from urllib.parse import urlsplit
 
 from tasks import lock, withdrawn
 from tasks.bootstrap import DATA, bootstrap
-from tasks.errors import DataError, ParamsError
+from tasks.errors import ParamsError
 from tasks.files import write_json
-from tasks.labelling import annotations, inbox, people, quarantine, secrets
+from tasks.labelling import annotations, export, inbox, people, quarantine, secrets
 from tasks.labelling.annotations import CORRECTIONS, KEY, PREFERENCES, Quarantined, Said
 from tasks.params import Params, load
 
@@ -88,7 +88,7 @@ def collect(root: Path, params: Params, source: Source | Sequence[Path], *, agai
             for project in sorted(set(source.find_projects().values())):
                 _project(root, params, source, project, out, again, dry)
             return out
-        read = [(path, exported(path)) for path in source]  # all of them, before anything is landed
+        read = [(path, export.tasks(path)) for path in source]  # all of them, before anything is landed
         for _, tasks in read:
             _take(root, tasks, None, params, out, whole=False, dry=dry)
     return out
@@ -133,29 +133,6 @@ def opened(root: Path, params: Params, files: Sequence[Path]) -> Iterator[Source
 
     with label_studio.connect(params.labelling.url, secrets.value(root, secrets.TOKEN), params.labelling) as server:
         yield server
-
-
-def exported(path: Path) -> list[dict[str, Any]]:
-    """Tasks of a JSON export, or DataError: half an export is none."""
-    try:
-        tasks = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(str(path), "does not exist", "name the file that Label Studio's Export has given") from None
-    except UnicodeDecodeError as error:
-        raise DataError(str(path), f"is not UTF-8 (byte {error.start})", "export again, as JSON") from None
-    except json.JSONDecodeError as error:
-        what = f"is not whole JSON ({error.msg}, column {error.colno}); nothing of it was taken"
-        raise DataError(f"{path}:{error.lineno}", what, "export again, as JSON") from None
-    if not isinstance(tasks, list):
-        raise DataError(str(path), "is no list of tasks; nothing of it was taken", "export again, as JSON")
-    for number, task in enumerate(tasks, 1):
-        if not isinstance(task, dict) or not isinstance(task.get("annotations"), list) or "data" not in task:
-            raise DataError(
-                f"{path}:row {number}",
-                "is no task with its annotations; nothing of the file was taken",
-                "export as JSON, not JSON-MIN, CSV or another form",
-            )
-    return tasks
 
 
 def _project(root: Path, params: Params, source: Source, project: int, out: Collected, again: bool, dry: bool) -> None:
@@ -236,24 +213,16 @@ def _leave_out(read: Sequence[Said], people_: frozenset[str], out: Collected) ->
 
 
 def _quarantine(root: Path, read: Sequence[Said], whole: bool) -> None:
+    there = quarantine.under(root, annotations.BEGINNING) if whole else []
     for said in read:
         for each in said.quarantined:
-            quarantine.keep(
-                root,
-                each.name,
-                {
-                    "annotation": each.annotation,
-                    "task": each.task,
-                    "project": each.project,
-                    "reason": each.reason,
-                    "raw": each.raw,
-                },
-            )
+            content = {"annotation": each.annotation, "task": each.task, "project": each.project, "reason": each.reason}
+            quarantine.keep(root, each.name, {**content, "raw": each.raw})
         quarantine.settle(root, said.read)
-        if whole:  # and those of annotations that are deleted
+        if there:  # and those of annotations that are deleted
             project, _, task = said.place.partition("/")
-            left = quarantine.under(root, annotations.file_name(project, task))
-            quarantine.settle(root, set(left) - {each.name for each in said.quarantined})
+            left = {name for name in there if name.startswith(annotations.file_name(project, task))}
+            quarantine.settle(root, left - {each.name for each in said.quarantined})
 
 
 def _refused(root: Path) -> inbox.Rows:
