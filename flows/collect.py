@@ -7,8 +7,6 @@ shell: nightshift collect. `--from` reads files of Label Studio's JSON export in
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +18,12 @@ from prefect.artifacts import create_table_artifact
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows import steps
-from tasks import git, lock, params
+from tasks import feedback, git, lock, params
 from tasks.errors import NightshiftError, ServiceError
 from tasks.labelling import collect as judgements
 from tasks.labelling import inbox
 
 COMMITTED = ("data.dvc",)
-FEEDBACK = "tasks.feedback"  # lands what users were not content with, where that is kept
 
 
 class Options(BaseModel):
@@ -82,10 +79,8 @@ def read(night: steps.Night, options: Options) -> list[str]:
 
 
 def gather_feedback(night: steps.Night) -> list[str]:
-    """Land what users of the service were not content with, where this installation keeps that."""
-    if importlib.util.find_spec(FEEDBACK) is None:
-        return []
-    return list(importlib.import_module(FEEDBACK).gather(night.root, night.params) or [])
+    """Land the prompts whose answers users were not content with, and end what has been kept long enough."""
+    return feedback.gather(night.root, night.params)
 
 
 @steps.step(name="admit")
@@ -102,14 +97,17 @@ def take_in(night: steps.Night, commit: bool) -> list[str]:
     try:
         with lock.alone(night.root):
             admitted = admit(night)
-            made = commit_data(night) if commit and admitted.tracked else None
+            return [*admitted.lines(), *(_committed(night) if commit and admitted.tracked else [])]
     except lock.BusyError as busy:
         return judgements.waits(night.root, busy)
+
+
+def _committed(night: steps.Night) -> list[str]:
+    try:
+        made = commit_data(night)
     except ServiceError as error:
-        if not error.thing.startswith("git"):
-            raise
-        return [*admitted.lines(), steps.refused(error)]
-    return [*admitted.lines(), *([f"commit: {made[:10]}"] if made else [])]
+        return [steps.refused(error)]
+    return [f"commit: {made[:10]}"] if made else []
 
 
 @steps.step(name="commit data")
@@ -138,6 +136,13 @@ def dry_run(root: Path, options: Options) -> None:
         print(*judgements.collect(root, cfg, source, again=options.again, dry=True).lines(), sep="\n")
 
 
+def serve(options: Options) -> None:
+    """Collect by itself until told to end; needs the lasting Prefect server that PREFECT_API_URL names."""
+    from flows import collect_deployment
+
+    collect_deployment.serve(collect, {"options": options.model_dump(mode="json")})
+
+
 def main(words: list[str] | None = None) -> int:
     """Entry point; exit code 0 (also where there is something in quarantine), 1 on failure, 130 when stopped."""
     parser = argparse.ArgumentParser(
@@ -149,10 +154,11 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--again", action="store_true", help="read all tasks, not only what has changed")
     parser.add_argument("--no-commit", dest="commit", action="store_false", help="leave git alone")
     parser.add_argument("--dry-run", action="store_true", help="say what would come, and take nothing")
+    parser.add_argument("--serve", action="store_true", help="stay: every hour, and when flows/webhook.py says so")
     parser.add_argument("--verbose", action="store_true", help="show every line")
     given = vars(parser.parse_args(words))
-    dry, options = given.pop("dry_run"), Options(**given)
-    instead = (lambda: dry_run(Path.cwd(), options)) if dry else None
+    dry, served, options = given.pop("dry_run"), given.pop("serve"), Options(**given)
+    instead = (lambda: dry_run(Path.cwd(), options)) if dry else (lambda: serve(options)) if served else None
     return nightly.door("collect", lambda: collect(options), instead, alone=False)
 
 

@@ -47,3 +47,19 @@ def label_studio(tmp_path_factory):
 
     with labelling_fixtures.serving(tmp_path_factory.mktemp("labelling")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory):
+    """One Prefect server for all nights of this session, with a history of its own."""
+    folder = tmp_path_factory.mktemp("prefect")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(folder))
+        patch.delenv("PREFECT_API_URL", raising=False)
+        from prefect.context import refresh_global_settings_context
+
+        from flows import nightly, server  # noqa: F401  (Prefect reads its environment here)
+
+        refresh_global_settings_context()
+        with server.api(folder) as url:
+            yield url

@@ -10,7 +10,7 @@ import minigraph
 import pytest
 import yaml
 from collect_fixtures import OWNER, SALT, Server, choices, house, question, rows
-from test_flows_nightly import GIT, api  # noqa: F401
+from test_flows_nightly import GIT
 
 from tasks import lock
 from tasks.bootstrap import tracked_hash
@@ -19,7 +19,7 @@ from tasks.labelling import inbox
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch, api) -> Path:  # noqa: F811
+def root(tmp_path, monkeypatch, api) -> Path:
     """A fresh repository, and an export of three judgements, one of them malformed, beside it."""
     for name, value in {**GIT, "PYTHONPATH": str(minigraph.ROOT), "NIGHTSHIFT_ANNOTATOR_SALT": SALT}.items():
         monkeypatch.setenv(name, value)
@@ -123,7 +123,6 @@ def test_a_night_takes_in_what_waits(root, tmp_path):
 
 def test_a_server_that_is_down_costs_the_night_a_notice(root, monkeypatch):
     """And what waits in the inbox is taken in all the same."""
-    pytest.importorskip("tasks.labelling.label_studio")
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "0" * 40)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

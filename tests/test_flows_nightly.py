@@ -16,22 +16,6 @@ from tasks.files import read_json
 GIT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
 
 
-@pytest.fixture(scope="session")
-def api(tmp_path_factory):
-    """One Prefect server for all nights of this session, with a history of its own."""
-    folder = tmp_path_factory.mktemp("prefect")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(folder))
-        patch.delenv("PREFECT_API_URL", raising=False)
-        from prefect.context import refresh_global_settings_context
-
-        from flows import nightly, server  # noqa: F401  (Prefect reads its environment here)
-
-        refresh_global_settings_context()
-        with server.api(folder) as url:
-            yield url
-
-
 class Night:
     """A repository, and its nights."""
 
