@@ -31,7 +31,7 @@ from prefect.artifacts import (  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 from pydantic import BaseModel, ConfigDict, Field  # noqa: E402
 
-from flows import dvc, processes, schedule, server, steps  # noqa: E402
+from flows import dvc, labelling, processes, schedule, server, steps  # noqa: E402
 from flows.screen import Screen  # noqa: E402
 from tasks import lock, params, promote  # noqa: E402
 from tasks.errors import NightshiftError, ParamsError, ServiceError  # noqa: E402
@@ -62,8 +62,11 @@ class NightFailedError(NightshiftError):
 def nightly(options: Options) -> list[str]:
     """One night; returns what came out, a line each. NightFailedError when a stage failed."""
     night = begin(options.verbose)
+    said = labelling.bring_in(night)
     failures, tally = work(night, options.stages, _settled, "nightly")
-    return told([tally, *night.notices, *finish(night, options, not failures)], failures)
+    lines = finish(night, options, not failures)
+    asked = [] if failures or options.stages else labelling.ask_next(night)
+    return told([tally, *night.notices, *said, *lines, *asked], failures)
 
 
 def begin(verbose: bool) -> steps.Night:

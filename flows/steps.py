@@ -58,7 +58,7 @@ class Night:
 def make_ready(night: Night) -> dvc.Graph:
     """data/ is there, the champion files follow the live release; returns the graph and what has changed in it."""
     log = get_run_logger()
-    _fill(night)
+    fill(night)
     if promote.settle(night.root):
         log.warning("the champion files now follow releases/LIVE; an earlier promotion had been interrupted")
     release = promote.live(night.root)
@@ -67,7 +67,7 @@ def make_ready(night: Night) -> dvc.Graph:
     return dvc.read(night.root, night.params.nightly.lock_minutes * 60)
 
 
-def _fill(night: Night) -> None:
+def fill(night: Night) -> None:
     """data/ as data.dvc names it, where there is none."""
     line = bootstrap(night.root)
     get_run_logger().info(line)
@@ -79,7 +79,7 @@ def _fill(night: Night) -> None:
 def fetch_sources(night: Night) -> State[None]:
     """Rows of databases into data/documents/sql; stage data.dvc takes them in. A source that fails does not lose the night."""
     log = get_run_logger()
-    _fill(night)
+    fill(night)
     found = sources.fetch(night.root, night.params)
     for each in found:
         log.log(logging.ERROR if each.error else logging.INFO, str(each))

@@ -100,12 +100,12 @@ def bring_in(root: Path) -> tuple[list[str], list[str]]:
     """What a night does first: its lines and its notices."""
     from prefect import flow
 
-    from flows import collect, nightly
+    from flows import labelling, nightly
 
     @flow
     def night() -> tuple[list[str], list[str]]:
         begun = nightly.begin(False)
-        return collect.bring_in(begun), begun.notices
+        return labelling.bring_in(begun), begun.notices
 
     with contextlib.chdir(root), lock.alone(root):
         return night()
