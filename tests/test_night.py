@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests import small_night
+from tests import labelling_fixtures, small_night
 from tests.small_night import git, run
 
 pytestmark = pytest.mark.slow
@@ -130,3 +130,45 @@ def test_new_documents_go_live_without_training(night):
     assert asked["release"] == second and "documents/stores/quarry-lane.md" in [source["source"] for source in asked["sources"]]
     again = run(night, *REINDEX, "--no-push").stdout
     assert ", 0 to run" in again and f"documents: nothing new; {second} stays live" in again
+
+
+@pytest.mark.service
+def test_what_people_say_is_in_the_next_release(night, label_studio, monkeypatch):
+    """Answers that a night sampled are judged in a real browser. The next night takes the judgements in by itself, trains the
+    reward model on them, and its release names each annotation; a person who withdraws is gone from the data for good."""
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
+    monkeypatch.setenv("NIGHTSHIFT_ANNOTATOR_SALT", "a salt of the test")
+    params = (night / "params.yaml").read_text()
+    params = params.replace("  url: null    ", f"  url: {label_studio.url}", 1)
+    title = "Whole night"
+    (night / "params.yaml").write_text(params.replace("project: Nightshift", f"project: {title}"))
+    trained = json.loads((night / "metrics/reward.json").read_text())["pairs"]
+    assert re.search(r"^\d+ tasks? sent", run(night, "python", "-m", "flows.label").stdout, re.MULTILINE)
+    with labelling_fixtures.client(label_studio) as api:
+        projects = api.get("/api/projects", params={"title": title}).json()["results"]
+    [number] = [project["id"] for project in projects if project["title"] == f"{title}: compare"]
+    with labelling_fixtures.annotating(label_studio) as person:
+        for place, key in enumerate(("1", "2", "1", "2", "3")):
+            person.open(number, place)
+            person.page.keyboard.press(key)
+            person.submit()
+        person.open(number, 5)
+        person.skip()
+    said = run(night, *NIGHT, "--no-push").stdout
+    assert "6 rows for preferences/label-studio.jsonl" in said, said
+    rows = [json.loads(line) for line in (night / "data/preferences/label-studio.jsonl").read_text().splitlines()]
+    [name] = {row["annotator"] for row in rows}
+    judged = {row["annotation"] for row in rows if not row["skipped"] and len(row["ranking"]) == 2}
+    assert len(rows) == 6 and len(judged) == 4 and name.startswith("annotator-")
+    dataset = (night / "artifacts/dataset/preferences/train.jsonl").read_text().splitlines()
+    used = {note for pair in map(json.loads, dataset) for note in pair["annotations"] if str(note).startswith("ls")}
+    lineage = json.loads((night / "artifacts/release/judgements.json").read_text())
+    assert used and used <= judged and set(lineage[name]) == used
+    assert json.loads((night / "metrics/reward.json").read_text())["pairs"] > trained
+    figures = json.loads((night / "metrics/prepare.json").read_text())["labelling"]
+    mine = next(each for each in figures["by_annotator"] if each["name"] == name)
+    assert (mine["judgements"], mine["skipped"], mine["ties"], mine["pairs"]) == (5, 1, 1, 4), mine
+    assert "label-studio.jsonl" in run(night, *NIGHTSHIFT, "withdraw", "--annotator", name).stdout
+    assert name not in (night / "data/preferences/label-studio.jsonl").read_text()
+    run(night, "python", "-m", "flows.collect", "--again", "--no-commit")
+    assert name not in (night / "data/preferences/label-studio.jsonl").read_text()
