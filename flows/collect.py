@@ -4,7 +4,7 @@ Into data/ it goes only while no night is running here; else it waits in the inb
 shell: nightshift collect. `--from` reads files of Label Studio's JSON export instead of the server.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: a served flow is pickled for a process of its own, and takes types along, not names.
 
 import argparse
 import sys
@@ -48,9 +48,10 @@ def dry_run(root: Path, options: Options) -> None:
 
 def serve(options: Options) -> None:
     """Collect by itself until told to end; needs the lasting Prefect server that PREFECT_API_URL names."""
+    from flows import collect as module  # whoever started this file calls it __main__
     from flows import collect_deployment
 
-    collect_deployment.serve(collect, {"options": options.model_dump(mode="json")})
+    collect_deployment.serve(module.collect, {"options": options.model_dump(mode="json")})
 
 
 def main(words: list[str] | None = None) -> int:

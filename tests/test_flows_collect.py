@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import minigraph
@@ -144,3 +146,14 @@ def test_a_batch_that_cannot_be_admitted_costs_the_night_a_notice(root):
     lines, (notice,) = bring_in(root)
     assert lines == [] and "has no 'annotation'; keep rows of other kinds in another file" in notice
     assert inbox.waiting(root) == 1
+
+
+def test_a_served_collection_knows_its_parameters(api):
+    """Whoever serves a flow has it pickled for a process of its own, where parameters come as JSON."""
+    import cloudpickle
+
+    from flows.collect import collect
+
+    code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).validate_parameters({'options': {'again': True}}))"
+    done = subprocess.run([sys.executable, "-c", code], input=cloudpickle.dumps(collect), cwd=minigraph.ROOT, capture_output=True)
+    assert b"again=True" in done.stdout, done.stderr.decode()
