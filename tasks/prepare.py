@@ -83,7 +83,8 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
             dropped.add(problem.where, None, "cannot be read:", f"{problem.what}; {problem.remedy}")
     sift = Sift(cfg, refused, cases, dropped, withdrawn.names(data))
     few = Few(seed.value, dropped)
-    instructions = few(sift.distinct(log_.rows, "instructions"), cfg.max_instructions, "prepare.max_instructions")
+    learned = sift.distinct(_approved_first(log_.rows), "instructions")
+    instructions = few(learned, cfg.max_instructions, "prepare.max_instructions")
     prompts = sift.prompts(asked.rows)
     judged = sift.judgements(ranked.rows)
     prompts = unsettled(prompts, judged)
@@ -150,6 +151,11 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
         capped_pairs=tally.capped,
         labelling=judgements(judged) if judged else None,
     )
+
+
+def _approved_first(rows: Sequence[Instruction]) -> list[Instruction]:
+    """Rows that a person has approved before the others: of two that say nearly the same, theirs stays."""
+    return sorted(rows, key=lambda row: row.annotation is None)
 
 
 def _refused(validation: Path, kinds: dict[str, Read]) -> dict[str, str]:

@@ -352,3 +352,18 @@ def test_of_the_same_words_said_again_the_last_counts(data, tmp_path):
     assert {(p["chosen"][-1], tuple(p["annotations"])) for p in files["preferences/train.jsonl"]} == {("]", (3,)), (".", (3,))}
     assert dropped(files) == {"preferences/rankings.jsonl:1": "exact duplicate of preferences/rankings.jsonl:3"}
     assert report.labelling.pairs == 3
+
+
+def test_what_a_person_approved_stays_where_the_log_says_nearly_the_same(data, tmp_path):
+    """The log's row comes first by its file; the approved one, the same but for its closing word, is the one that is kept."""
+    said = "Where do parcels go that nobody has asked for, and how long are they kept there before they are sent back?"
+    answer = "They go to the back room of the store and are kept there for nine weeks before they are sent back"
+    jsonl(data / "instructions/a-log.jsonl", [{"instruction": said, "output": answer}])
+    approved = {"messages": [{"role": "user", "content": said}, {"role": "assistant", "content": f"{answer}, please"}],
+                "annotator": "annotator-0123456789ab", "annotation": "ls1-00000000"}
+    jsonl(data / "instructions/feedback.jsonl", [approved])
+    _, files = run(data, tmp_path / "out")
+    answers = [row["messages"][-1]["content"] for part in ("train", "eval") for row in files[f"instructions/{part}.jsonl"]
+               if row["messages"][0]["content"] == said]
+    assert answers == [f"{answer}, please"]
+    assert dropped(files)["instructions/a-log.jsonl:1"] == "near duplicate of instructions/feedback.jsonl:1"
