@@ -9,6 +9,7 @@ import functools
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -152,6 +153,7 @@ def serving(
                 with contextlib.suppress(httpx.ConnectError):
                     client.get("/health")
                     break
+                time.sleep(0.05)  # a busy machine takes its time to listen
             yield client, live
     finally:
         running.should_exit = True
