@@ -8,6 +8,7 @@ need the Prefect server that PREFECT_API_URL names.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def run(root: Path, public_url: str | None) -> None:
         raise ParamsError("labelling.webhook.host", f"{cfg.webhook.host} is no address that Label Studio could call",
                           "say where it finds the receiver: --public-url https://…/label-studio")
     need_server()
-    token, secret = secrets.value(root, secrets.TOKEN), secrets.ensure(root, [secrets.WEBHOOK])[secrets.WEBHOOK]
+    token = secrets.value(root, secrets.TOKEN)
+    secret = webhook.checked(secrets.ensure(root, [secrets.WEBHOOK])[secrets.WEBHOOK])
 
     def register(host: str, port: int) -> None:
         where = public_url or webhook.address(host, port)
@@ -51,8 +53,11 @@ def run(root: Path, public_url: str | None) -> None:
                 studio.ensure_webhook(project, where, secret)
         print(f"{where}: every {cfg.webhook.wake_after} judgements in {cfg.project} wake a collection", flush=True)
 
-    webhook.serve(cfg.webhook, secret, ring, register)
-    server.drain()
+    with server.api(root):  # one that does not answer would lose every event without a word
+        try:
+            webhook.serve(cfg.webhook, secret, ring, register)
+        finally:
+            server.drain()
 
 
 def need_server() -> None:
@@ -69,11 +74,14 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.add_argument("--public-url", metavar="URL", help="where Label Studio finds it, with a proxy before it")
     given = parser.parse_args(words)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager ends it as Ctrl-C does: nothing is lost
     try:
         run(Path.cwd(), given.public_url)
     except NightshiftError as error:
         print(f"webhook: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 0
     return 0
 
 

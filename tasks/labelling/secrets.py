@@ -33,7 +33,7 @@ def value(root: Path, name: str) -> str:
 def ensure(root: Path, names: Sequence[str]) -> dict[str, str]:
     """All of `names`; those that are set nowhere are drawn and kept in the file."""
     kept = _kept(root)
-    drawn = {name: secrets.token_hex(20) for name in names if not os.environ.get(name) and name not in kept}
+    drawn = {name: secrets.token_hex(20) for name in names if not (os.environ.get(name) or kept.get(name))}
     if drawn:
         content = "".join(f"{name}={text}\n" for name, text in {**kept, **drawn}.items())
         mask = os.umask(0o177)

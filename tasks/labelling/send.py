@@ -115,8 +115,10 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _task(row: dict[str, Any], release: str | None, place: str) -> Task:
     try:
-        answers, why = list(row["answers"]), row["why"]
-        if not 2 <= len(set(answers)) == len(answers) <= len(LETTERS) or why not in get_args(Why):
+        answers, why = row["answers"], row["why"]
+        if not isinstance(answers, list) or not 2 <= len(set(answers)) == len(answers) <= len(LETTERS):
+            raise ValueError
+        if not row["messages"] or why not in get_args(Why):
             raise ValueError
         return ask(row["id"], row["messages"], answers, language=row["language"], model=row["model"], release=release, why=why)
     except (KeyError, TypeError, ValueError):

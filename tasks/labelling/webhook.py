@@ -24,6 +24,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tasks.errors import ServiceError
+from tasks.labelling import secrets
 from tasks.labelling.label_studio import ACTIONS, HEADER
 from tasks.params import Webhook
 from tasks.serving import server
@@ -33,6 +35,7 @@ from tasks.serving.wire import Refusal
 PATH = "/label-studio"
 KILOBYTES = 1024  # of a body; ours holds the event's name alone, somebody else's webhook may hold a whole task
 SECONDS = 5.0  # for a body to come
+SHORTEST = 16  # characters of a secret
 log = logging.getLogger("nightshift.webhook")
 
 
@@ -62,9 +65,17 @@ class Bell:
             log.warning("%d new judgements, but no collection could be woken (%s)", judgements, type(error).__name__)
 
 
+def checked(secret: str) -> str:
+    """The secret, if it can be one; ServiceError for what no header carries as it is, or what anybody would know."""
+    if len(secret) < SHORTEST or not secret.isascii() or not secret.isprintable() or " " in secret:
+        raise ServiceError(secrets.WEBHOOK, f"is no secret: it needs {SHORTEST} letters and digits at least",
+                           "unset it, and one is drawn; or export a longer one")
+    return secret
+
+
 def create_app(secret: str, bell: Bell) -> Starlette:
     """The application: POST /label-studio, with the secret in its header."""
-    known = secret.encode()
+    known = checked(secret).encode()
 
     async def receive(request: Request) -> Response:
         given = [value for name, value in request.headers.raw if name == HEADER.lower().encode()]
@@ -78,7 +89,9 @@ def create_app(secret: str, bell: Bell) -> Starlette:
         ring = BackgroundTask(asyncio.to_thread, bell.ring, due) if due else None  # after the answer has gone
         return Response(status_code=204, background=ring)
 
-    return Starlette(routes=[Route(PATH, receive, methods=["POST"])])
+    app = Starlette(routes=[Route(PATH, receive, methods=["POST"])])
+    app.router.redirect_slashes = False  # a redirect would go to whatever host the request names
+    return app
 
 
 def serve(cfg: Webhook, secret: str, ring: Callable[[int], None], ready: Callable[[str, int], None]) -> None:
