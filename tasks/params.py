@@ -394,7 +394,7 @@ class Labelling(Section):
 
     url: str | None = Field(description="address of the server; null: nobody labels")
     project: Annotated[str, Field(min_length=3, max_length=30)] = Field(description="titles of the projects begin with it")
-    queue: Count = Field(description="tasks that wait for a person, at most; sending fills the queue up to it")
+    queue: Count = Field(description="tasks that wait for a person; only complaints and corrections are sent beyond it")
     overlap: Fraction = Field(description="share of the tasks that two people judge, to measure agreement")
     pseudonyms: bool = Field(description="annotators by salted hash (salt: NIGHTSHIFT_ANNOTATOR_SALT); false: by their id there")
     reread_minutes: Annotated[float, Field(ge=0)] = Field(

@@ -152,7 +152,7 @@ def test_what_people_say_is_in_the_next_release(night, label_studio, monkeypatch
             person.open(number, place)
             person.page.keyboard.press(key)
             person.submit()
-        person.open(number, 5)
+        person.begin(number)  # only who labels all tasks can skip one
         person.skip()
     said = run(night, *NIGHT, "--no-push").stdout
     assert "6 rows for preferences/label-studio.jsonl" in said, said

@@ -1,6 +1,7 @@
 """Tasks that are not there yet, to Label Studio: `send` asks people about the answers that stage `select` chose.
 
-What users complained of comes first, the rest in the order of the stage, until `labelling.queue` tasks wait for a person.
+What users complained of comes first, also where the queue is full; the rest in the order of the stage, until
+`labelling.queue` tasks wait for a person.
 A task is known by its hash on the server and in data/preferences, so doing this twice, or again after a kill between two
 chunks, sends nothing twice. The caller lets one `send` run at a time.
 """
@@ -80,7 +81,8 @@ def _fill(server: LabelStudio, wanted: Sequence[Task], known: set[str], queue: i
     for task in wanted:
         asked.setdefault(task.task_hash, task)
     fresh = sorted((task for name, task in asked.items() if name not in known), key=lambda task: task.why != "feedback")
-    chosen = fresh[: max(0, queue - waiting)]
+    urgent = sum(task.why == "feedback" for task in fresh)  # people complained: a full queue is no reason to wait
+    chosen = fresh[: max(urgent, queue - waiting)]
     for kind in projects if not dry else ():
         server.add(projects[kind], [{**task.data(), **html.shown(task)} for task in chosen if task.kind == kind])
     tasks = Counter((task.kind, task.why) for task in chosen)
