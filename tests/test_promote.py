@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks import champion, cli, promote
+from tasks import champion, listing, promote
 from tasks.errors import DataError, GateError
 from tasks.files import read_json, sha256_file, sha256_tree, size, write_json
 
@@ -195,7 +195,7 @@ def test_a_release_keeps_the_judgements_that_shaped_it(tmp_path):
     judged(night(root, "3"), {"annotator-02": [3]})
     third = promote.promote(root, NIGHT).release
     assert promote.judgements_of(root, promote.record(root, third)["manifest"]) == {"annotator-02": [3]}
-    assert cli.judged(first) == ["judged    3 annotations by 2 annotators"] and cli.judged({}) == []
+    assert listing.judged(first) == ["judged    3 annotations by 2 annotators"] and listing.judged({}) == []
     old = promote.record(root, promote.promote(night(root, "4"), NIGHT).release)["manifest"]
     assert promote.judgements_of(root, old) is None
 
