@@ -83,8 +83,9 @@ def publish(root: Path, model: Path, documents: Mapping[str, str], night: int = 
     write_json(root / "metrics/evaluate.json", {"right": 0.5})
     write_json(root / "metrics/gate.json", {"promote": True, "reasons": [], "champion": None})
     write_json(root / "artifacts/evaluation/challenger.json",
-               {"context-1": {"set": "context", "case": "00", "answer": f"night {night}"}})
-    write_json(root / "artifacts/retrieval/challenger.json", {"documents-1": {"case": "00", "rank": 1, "found": True}})
+               {"answers": {"context-1": {"set": "context", "case": "00", "answer": f"night {night}"}}})
+    write_json(root / "artifacts/retrieval/challenger.json",
+               {"questions": {"documents-1": {"case": "00", "rank": 1, "found": True}}})
     for copy in ("int4", "base"):
         shutil.copytree(model, root / "artifacts" / copy)
     for kind in ("preferences", "instructions"):

@@ -28,11 +28,13 @@ FOLDERS = {
 }
 
 
-def search(root: Path, found: float, against: str | None = None, low: float = 0.0) -> None:
-    """metrics/retrieve.json and the challenger's half: `found` of the questions; against the live release at worst `low`."""
-    facing = {"release": against, "found": {"difference": 0.0, "low": low, "high": 0.1, "n": 300}} if against else None
+def search(root: Path, found: float, against: str | None = None, lost: int = 0) -> None:
+    """metrics/retrieve.json and the challenger: `found` of the questions; of 300, so many `lost` against the live release."""
+    difference = {"difference": -lost / 300, "low": -lost / 300, "high": 0.0, "n": 300, "better": 0, "worse": lost, "p": 1.0,
+                  "spread": 0.1}
+    facing = {"release": against, "found": difference} if against else None
     write_json(root / "metrics/retrieve.json", {"found": {"all": {"share": found}}, "champion": facing})
-    write_json(root / "artifacts/retrieval/challenger.json", {"q1": {"case": "00", "rank": 1, "found": True}})
+    write_json(root / "artifacts/retrieval/challenger.json", {"questions": {"q1": {"case": "00", "rank": 1, "found": True}}})
 
 
 def cached(root: Path, folder: Path) -> str:
@@ -72,7 +74,8 @@ def model(root: Path, weights: str, good: bool = True) -> None:
     part = root / "artifacts/int4"
     part.mkdir(parents=True, exist_ok=True)
     (part / "model.safetensors").write_text(weights)
-    write_json(root / "artifacts/evaluation/challenger.json", {"context-1": {"set": "context", "case": "00", "answer": weights}})
+    write_json(root / "artifacts/evaluation/challenger.json",
+               {"answers": {"context-1": {"set": "context", "case": "00", "answer": weights}}})
     parts = {name: root / "artifacts" / name for name in ("int4", "embedded", "index")}
     judgements = root / "artifacts/release/judgements.json"
     write_json(judgements, {"annotator-01": [7]} if weights == "one" else {"annotator-02": [8]})
@@ -176,12 +179,12 @@ def test_again_is_nothing_new(house):
     assert len(promote.records(house)) == 2
 
 
-@pytest.mark.parametrize("found, low, why", [(0.3, 0.0, "documents_found"), (0.95, -0.2, "retrieval_loss")])
-def test_search_that_lost_is_held_back(house, found, low, why):
+@pytest.mark.parametrize("found, lost, why", [(0.3, 0, "documents_found"), (0.95, 30, "retrieval_loss: worse")])
+def test_search_that_lost_is_held_back(house, found, lost, why):
     """A floor, and no loss against the live release's search: nothing is written, nothing moves."""
     first, build = promote.live(house), live_build(house)
     documents(house, " Not on Sunday.")
-    search(house, found, first, low)
+    search(house, found, first, lost)
     with pytest.raises(GateError, match=why):
         documents_release.release(house, NOON)
     assert promote.live(house) == first and live_build(house) == build and len(promote.records(house)) == 1

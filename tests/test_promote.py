@@ -26,9 +26,9 @@ def night(root: Path, model: str, good: bool = True) -> Path:
     (root / "artifacts/int4").mkdir(parents=True, exist_ok=True)
     (root / "artifacts/int4/model.safetensors").write_text(model)
     answers = {"context-1": {"set": "context", "case": "00", "answer": f"It opens at {model}."}}
-    write_json(root / "artifacts/evaluation/challenger.json", answers)
+    write_json(root / "artifacts/evaluation/challenger.json", {"answers": answers})
     found = {"documents-1": {"case": "00", "rank": len(model), "found": True}}
-    write_json(root / "artifacts/retrieval/challenger.json", found)
+    write_json(root / "artifacts/retrieval/challenger.json", {"questions": found})
     write_json(root / "metrics/evaluate.json", {"right": 0.5})
     part = root / "artifacts/int4"
     write_json(
