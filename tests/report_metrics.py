@@ -106,7 +106,8 @@ def gate(champion: str | None, promote: bool) -> GateReport:
         Reason(rule="kl", figure=7.41, limit=20.0, passed=True, refusal=None,
                why="kl: 7.41 nats an answer from SFT to aligned model; at most 20.00 is asked"),
         Reason(rule="recall", figure=0.612 if not promote else None, limit=0.7, passed=promote,
-               refusal=None if promote else LIMIT, why=f"recall: 61.2 % of those questions had their source {SCRIPT}; at least 70.0 % is asked")]
+               refusal=None if promote else LIMIT,
+               why=f"recall: 61.2 % of those questions had their source {SCRIPT}; at least 70.0 % is asked")]
     found = Frozen(test_sets=dict.fromkeys(CASES, HASH), changed=[], cases=2020, rows=6413, seen=0, where=[])
     reasons += unseen(cfg, found, champion)
     if champion:
