@@ -16,7 +16,7 @@ from tasks.files import read_jsonl, sha256_file, write_atomic
 from tasks.params import Page
 from tasks.progress import log
 from tasks.rag.chunks import read_chunks
-from tasks.reporting import asking, behaviour, data, documents, judgements, learning, quantization, samples, verdict
+from tasks.reporting import asking, behaviour, data, documents, judgements, learning, quantization, rules, samples, verdict
 from tasks.reporting.parts import Paragraph, Samples, Section
 from tasks.reporting.reading import Figures
 from tasks.reports import Report
@@ -82,7 +82,7 @@ def report(
     chosen = shown(cfg, evaluation, references, cases, answers, embedded)
     passed, heading, why = verdict.verdict(metrics["gate"])
     sections = [
-        verdict.rules(metrics["gate"]),
+        rules.rules(metrics["gate"]),
         verdict.changes(metrics["evaluate"], metrics["retrieve"]),
         behaviour.behaviours(metrics["evaluate"]),
         learning.training(
