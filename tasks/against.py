@@ -62,16 +62,24 @@ def interval(found: Difference, level: float, shares: bool = True) -> tuple[floa
     return value - half, value + half
 
 
-def against(cfg: Gate, behaviours: Mapping[str, Any], live: str) -> Iterator[Reason]:
-    """The rules on what stage evaluate measured against the live release; none where the floors decide alone."""
+def against(cfg: Gate, met: Mapping[str, Any], live: str) -> Iterator[Reason]:
+    """The rules on `met`, champion in metrics/evaluate.json; none where the floors decide alone.
+
+    A model that says the same as the live release, word for word, has nothing to prove: it is the live model, with new documents
+    or another license.
+    """
     if cfg.against_champion == "floors":
         return
-    found = {name: Difference.model_validate(value) for name, value in behaviours.items()}
+    found = {name: Difference.model_validate(value) for name, value in met["behaviours"].items()}
+    shared = met["cases"] + (found["reference"].n if "reference" in found else 0)
     for name, behaviour in BEHAVIOURS.items():
         margin = getattr(cfg, behaviour.limit)
         if margin is not None:
             yield as_good(behaviour, margin, found.get(name), live, cfg.alpha / cfg.nights, cfg.champion_cases)
-    if cfg.against_champion == "better":
+    if cfg.against_champion == "better" and not met["differing"] and shared >= cfg.champion_cases:
+        yield Reason(rule="against_champion", figure=None, limit=cfg.alpha / cfg.nights, passed=True, refusal=None,
+                     why=f"against_champion: all {shared:,} shared cases are answered in the words of {live}: nothing to prove")
+    elif cfg.against_champion == "better":
         yield better(cfg, found, live)
 
 

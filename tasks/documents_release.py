@@ -79,13 +79,15 @@ def candidate(root: Path) -> tuple[Record, list[str]] | None:
 
 
 def held_back_as_a_whole(root: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether tonight's own candidate has these very parts: then its gate has already spoken about them."""
+    """Whether tonight's own candidate has these very parts: then its gate has already spoken about them. What it said of the
+    model beside the live one does not count, for that is what the model is."""
     found = promote.candidate(root)
 
     def parts(of: Mapping[str, Any]) -> dict[str, str]:
         return {name: part["sha256"] for name, part in of["parts"].items()}
 
-    return found is not None and parts(found[1]) == parts(manifest)
+    return found is not None and parts(found[1]) == parts(manifest) and any(
+        not reason["passed"] and "champion" not in reason.get("rule", "") for reason in found[1]["gate"]["reasons"])
 
 
 def release(root: Path, now: datetime, again: bool = False) -> promote.Promoted:

@@ -56,7 +56,7 @@ def gate(cfg: Gate, evaluation: Path, reward: Path, quantize: Path, retrieval: P
     reasons = [*floors(cfg, FLOORS, metrics, files), *on_search(cfg, metrics["retrieve"], searched, retrieval),
                *unseen(cfg, found, live.release)]
     if live.release is not None:
-        reasons += against(cfg, metrics["evaluate"]["champion"]["behaviours"], live.release)
+        reasons += against(cfg, metrics["evaluate"]["champion"], live.release)
     for reason in reasons:
         log(f"gate: {'passed' if reason.passed else 'REFUSED'}  {reason.why}")
     return GateReport(promote=all(reason.passed for reason in reasons), champion=live.release, champion_search=searched,

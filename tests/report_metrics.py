@@ -111,8 +111,7 @@ def gate(champion: str | None, promote: bool) -> GateReport:
     found = Frozen(test_sets=dict.fromkeys(CASES, HASH), changed=[], cases=2020, rows=6413, seen=0, where=[])
     reasons += unseen(cfg, found, champion)
     if champion:
-        met = evaluated(champion).champion.behaviours
-        judged = against(cfg, {name: each.model_dump() for name, each in met.items()}, champion)
+        judged = against(cfg, evaluated(champion).champion.model_dump(), champion)
         reasons += [reason for reason in judged if reason.passed or not promote]
     return GateReport(promote=promote, champion=champion, champion_search=champion, reasons=reasons, frozen=found)
 
@@ -194,7 +193,7 @@ def evaluated(champion: str | None) -> EvaluateReport:
             ended=dict(zip(MODELS, (of(0.4, 200), of(0.99, 200), of(1.0, 200)), strict=True)),
             sft_over_base=gained(0.357, 0).correct, aligned_over_sft=gained(0.012, 0).correct,
             aligned_over_base=gained(0.369, 0).correct),
-        champion=Against(release=champion, cases=820, win_rate=mean(0.54, 0.04), behaviours={
+        champion=Against(release=champion, cases=820, differing=310, win_rate=mean(0.54, 0.04), behaviours={
             name: difference(value, n) for name, value, n in (
                 ("correct", 0.012, 620), ("preferred", 0.031, 600), ("abstains", -0.01, 200), ("over_abstains", 0.003, 620),
                 ("degenerate", 0.0, 820), ("reference", 0.004, 200))}) if champion else None)

@@ -69,8 +69,8 @@ def documents(root: Path, changed: str) -> None:
     (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": lock}))
 
 
-def model(root: Path, weights: str, good: bool = True) -> None:
-    """The model of a night with its verdict, in a candidate with the present documents."""
+def model(root: Path, weights: str, good: bool = True, rule: str = "correct") -> None:
+    """The model of a night with its verdict by one rule, in a candidate with the present documents."""
     part = root / "artifacts/int4"
     part.mkdir(parents=True, exist_ok=True)
     (part / "model.safetensors").write_text(weights)
@@ -96,7 +96,7 @@ def model(root: Path, weights: str, good: bool = True) -> None:
             "index": read_json(parts["index"] / "manifest.json"),
             "embedding": {},
             "figures": {"right, facts %": 0.9, "documents right, English %": 0.8, "documents found %": 0.5},
-            "gate": {"promote": good, "champion": None, "reasons": [{"passed": good, "why": "correct: 3 %"}]},
+            "gate": {"promote": good, "champion": None, "reasons": [{"passed": good, "rule": rule, "why": f"{rule}: 3 %"}]},
         },
     )
 
@@ -197,6 +197,16 @@ def test_what_the_whole_gate_held_back_does_not_pass_as_documents(house):
     model(house, "one", good=False)
     with pytest.raises(GateError, match="holds this model with these documents back"):
         documents_release.release(house, NOON)
+
+
+def test_a_model_that_is_not_better_than_itself_keeps_no_document_back(house):
+    """Nothing was trained, so tonight's candidate is the live model with new documents: the gate's no to the model, which it
+    met as its own champion, says nothing of them. Again: nothing to do."""
+    documents(house, " Not on Sunday.")
+    search(house, 0.95, promote.live(house))
+    model(house, "one", good=False, rule="against_champion")
+    assert documents_release.release(house, NOON).flipped
+    assert not documents_release.release(house, NOON).flipped
 
 
 def test_search_that_was_measured_on_another_index(house):

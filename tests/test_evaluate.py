@@ -91,7 +91,7 @@ def test_against_itself_as_champion(world):
     path = root / "same.json"
     champions.write(path, champions.champion_from("r1", root / "out"))
     met = run(root, path, "same").champion
-    assert (met.release, met.cases) == ("r1", 15)
+    assert (met.release, met.cases, met.differing) == ("r1", 15, 0)
     assert {name: found.n for name, found in met.behaviours.items()} == {
         "correct": 10, "preferred": 10, "abstains": 5, "over_abstains": 10, "degenerate": 15, "reference": 6}
     assert all((found.difference, found.better, found.worse) == (0.0, 0, 0) for found in met.behaviours.values())
@@ -235,11 +235,11 @@ def test_facing_a_release_by_hand():
     said = {"f": "It opens at 11.", "c": "The notes do not say.", "u": "The notes do not say.", "v": "It opens at 5."}
     theirs = {name: champions.Answered(set=known[name]["set"], case="0", answer=text, ended=name != "v")
               for name, text in said.items()}
-    met = stage.face("r1", known, theirs, {}, ours, None, limits, 0)
+    met = stage.face("r1", known, theirs, {}, ours, (None, 0), limits, 0)
     found = {name: (each.n, each.better, each.worse) for name, each in met.behaviours.items()}
     assert found == {"correct": (2, 1, 0), "preferred": (3, 0, 1), "abstains": (2, 0, 1), "over_abstains": (2, 1, 0),
                      "degenerate": (4, 1, 0)}
-    assert (met.cases, met.win_rate) == (4, None)
+    assert (met.cases, met.differing, met.win_rate) == (4, 2, None)  # c and u are answered otherwise
 
 
 def test_degenerate_counts_each_answer_once():

@@ -180,7 +180,8 @@ def champion_night(**behaviours):
     found = {"correct": difference(52, 20), "preferred": difference(30, 30, 600), "abstains": difference(15, 15, 300),
              "over_abstains": difference(1, 1), "degenerate": difference(0, 2, 920)} | behaviours
     metrics = night()
-    metrics["evaluate"]["champion"] = {"release": "r1", "behaviours": {name: one for name, one in found.items() if one}}
+    metrics["evaluate"]["champion"] = {"release": "r1", "cases": 920, "differing": 300,
+                                       "behaviours": {name: one for name, one in found.items() if one}}
     return metrics
 
 
@@ -214,6 +215,21 @@ def test_as_good_is_not_better(tmp_path):
         "against_champion: nothing proven better than r1: right answers 29 won, 29 lost (60 to 29 would do); "
         "answers the way people prefer 30 won, 30 lost (61 to 30 would do)")
     assert judge(tmp_path, metrics, CFG.model_copy(update={"against_champion": "not_worse"}), release="r1").promote
+
+
+def test_the_live_model_itself_has_nothing_to_prove(tmp_path):
+    """All 920 answers word for word: new documents with the live model pass. On fewer cases than are asked, or with one word
+    changed, it has to be proven."""
+    same = {name: difference(0, 0, n) for name, n in (
+        ("correct", 620), ("preferred", 600), ("abstains", 300), ("over_abstains", 620), ("degenerate", 920))}
+    metrics = champion_night(**same)
+    metrics["evaluate"]["champion"]["differing"] = 0
+    report = judge(tmp_path, metrics, release="r1")
+    assert report.promote and why(report, "against_champion") == (
+        "against_champion: all 920 shared cases are answered in the words of r1: nothing to prove")
+    for change in ({"cases": 99}, {"differing": 1}):
+        spoiled = {**metrics, "evaluate": {**metrics["evaluate"], "champion": metrics["evaluate"]["champion"] | change}}
+        assert refusals(judge(tmp_path, spoiled, release="r1")) == {"against_champion": "nothing proven better"}
 
 
 def test_better_in_one_does_not_pay_for_another(tmp_path):

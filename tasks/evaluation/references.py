@@ -63,14 +63,16 @@ def travelling(cases: Sequence[Row], rows: Sequence[Row]) -> dict[str, champions
 
 
 def against(theirs: Mapping[str, champions.Told], ours: Mapping[str, champions.Told], rows: Sequence[Row],
-            seed: int) -> Difference | None:
-    """chrF of tonight's answers over the live release's, on instructions that are still asked and answered the same way."""
-    shared = [row for row in rows if row["model"] == "aligned" and row["id"] in theirs
+            seed: int) -> tuple[Difference | None, int]:
+    """chrF of tonight's answers over the live release's, on instructions that are still asked and answered the same way (None
+    without any), and how many of these answers are not the same words."""
+    shared = [(row, theirs[row["id"]].answer) for row in rows if row["model"] == "aligned" and row["id"] in theirs
               and theirs[row["id"]].case == ours[row["id"]].case]
     if not shared:
-        return None
-    return paired([row["chrf"] for row in shared],
-                  [round(chrf(theirs[row["id"]].answer, row["reference"]), DIGITS) for row in shared], seed)
+        return None, 0
+    found = paired([row["chrf"] for row, _ in shared],
+                   [round(chrf(said, row["reference"]), DIGITS) for row, said in shared], seed)
+    return found, sum(row["answer"] != said for row, said in shared)
 
 
 def summarize(rows: Sequence[Row], seed: int) -> References | None:
