@@ -114,7 +114,9 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("releases", help="all releases, the last first")
     one = commands.add_parser("show", help="one release in full, or beside another")
     one.add_argument("release", metavar="RELEASE", help="its id, or the beginning or end of it")
-    one.add_argument("--compare", metavar="OTHER", help="show what differs from this release")
+    shown = one.add_mutually_exclusive_group()
+    shown.add_argument("--compare", metavar="OTHER", help="show what differs from this release")
+    shown.add_argument("--card", action="store_true", help="write its model card as a page, and say where")
     out = commands.add_parser("promote", help="make the candidate of the last night live")
     out.add_argument("--documents", action="store_true", help="the live model with the documents of the last dvc repro retrieve")
     out.add_argument("--again", action="store_true", help="also when this very release was rolled back before")
@@ -163,7 +165,9 @@ def main(words: list[str] | None = None) -> int:
     actions = {
         "status": lambda: listing.status(root),
         "releases": lambda: listing.releases(root),
-        "show": lambda: listing.show(root, given.release, given.compare),
+        "show": lambda: (
+            listing.card(root, given.release) if given.card else listing.show(root, given.release, given.compare)
+        ),
         "promote": lambda: promote_candidate(root, given.documents, given.again, given.commit),
         "rollback": lambda: roll_back(root, given.release, given.commit),
         "builds": lambda: live_index.listing(root),
