@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
 from tasks import listing, records
 from tasks.errors import DataError
@@ -87,6 +88,8 @@ def test_the_header_is_what_hubs_read(made):
     assert english["metrics"][0] == {"type": "accuracy", "name": "answered right, %",
                                      "value": round(100 * metrics()["answers"].right["en"].share, 2)}
     assert chinese["dataset"]["revision"] == facts.manifest["data"]["md5"]
+    read = ModelCard(text).data  # by the hub's own reader
+    assert (read.model_name, len(read.eval_results)) == ("larkfield-assistant", 6)
     base = {**facts.manifest["base"], "model": "Qwen/Qwen3-0.6B", "revision": "c1899de"}
     head = yaml.safe_load(card.header(Facts({**facts.manifest, "base": base}, facts.metrics)).split("---\n")[1])
     assert head["base_model"] == "Qwen/Qwen3-0.6B"
