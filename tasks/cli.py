@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks import documents_release, environment, git, imports, listing, live_index, params, presets, promote, sources
+from tasks import documents_release, environment, git, imports, listing, live_index, params, presets, promote, records, sources
 from tasks.bootstrap import bootstrap
 from tasks.errors import NightshiftError, ParamsError, ServiceError
 from tasks.files import canonical_json
@@ -32,7 +32,7 @@ def roll_back(root: Path, to: str | None, commit: bool) -> list[str]:
     """Flip the pointer back, and say what has to be fetched before the release can be served from here."""
     done = promote.rollback(root, datetime.now(UTC), to)
     lines = [f"{done.release} is live" + (" again" if done.flipped else " already"), *done.notes]
-    missing = promote.missing_parts(root, promote.record(root, done.release))
+    missing = records.missing_parts(root, records.record(root, done.release))
     if missing:
         lines.append(f"not in this machine's cache: {', '.join(missing)}; at its commit, dvc fetch brings them")
     return [*lines, *_commit(root, commit)]
@@ -42,7 +42,7 @@ def _commit(root: Path, commit: bool) -> list[str]:
     if not commit or not git.is_repository(root):
         return [f"not committed: {', '.join(git.dirty(root, *promote.COMMITTED))}"] if git.dirty(root, *promote.COMMITTED) else []
     try:
-        made = git.commit(root, promote.COMMITTED, f"Release {promote.live(root)}")
+        made = git.commit(root, promote.COMMITTED, f"Release {records.live(root)}")
     except ServiceError as error:
         return [f"NOT COMMITTED: {error}"]
     return [f"commit: {made[:10]}"] if made else []
@@ -114,7 +114,9 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("releases", help="all releases, the last first")
     one = commands.add_parser("show", help="one release in full, or beside another")
     one.add_argument("release", metavar="RELEASE", help="its id, or the beginning or end of it")
-    one.add_argument("--compare", metavar="OTHER", help="show what differs from this release")
+    shown = one.add_mutually_exclusive_group()
+    shown.add_argument("--compare", metavar="OTHER", help="show what differs from this release")
+    shown.add_argument("--card", action="store_true", help="write its model card as a page, and say where")
     out = commands.add_parser("promote", help="make the candidate of the last night live")
     out.add_argument("--documents", action="store_true", help="the live model with the documents of the last dvc repro retrieve")
     out.add_argument("--again", action="store_true", help="also when this very release was rolled back before")
@@ -163,7 +165,9 @@ def main(words: list[str] | None = None) -> int:
     actions = {
         "status": lambda: listing.status(root),
         "releases": lambda: listing.releases(root),
-        "show": lambda: listing.show(root, given.release, given.compare),
+        "show": lambda: (
+            listing.card(root, given.release) if given.card else listing.show(root, given.release, given.compare)
+        ),
         "promote": lambda: promote_candidate(root, given.documents, given.again, given.commit),
         "rollback": lambda: roll_back(root, given.release, given.commit),
         "builds": lambda: live_index.listing(root),

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks import lock, promote, tracked, withdrawn
+from tasks import lock, records, tracked, withdrawn
 from tasks.bootstrap import DATA, bootstrap
 from tasks.errors import DataError, ParamsError, ServiceError
 from tasks.formats.files import data_files
@@ -69,9 +69,9 @@ def resolve(root: Path, params: Params, who: str) -> list[str]:
 
 def shaped(root: Path, names: list[str]) -> list[str]:
     """Which releases were trained on their judgements, and whether the live one was."""
-    live, lines, untold = promote.live(root), [], 0
-    for record in promote.records(root):
-        judged = promote.judgements_of(root, record["manifest"])
+    live, lines, untold = records.live(root), [], 0
+    for record in records.records(root):
+        judged = records.judgements_of(root, record["manifest"])
         if judged is None:
             untold += 1
             continue
