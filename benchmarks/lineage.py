@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ from tasks.files import canonical_json
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGAN = datetime(2024, 1, 1, 3, tzinfo=UTC)
-DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+MADE = re.compile(r"'?@([^@]+)@'?")  # a hash that is not known yet
 SHARE = {"share": 0.875, "low": 0.8125, "high": 0.9375, "n": 320}
 METRICS = {f"stage {stage}": {f"figure {n}": SHARE for n in range(45)} for stage in range(17)}  # 50 kB
 
@@ -41,10 +42,10 @@ def main() -> None:
     count = parser.parse_args().releases
     print("| releases | annotations, files of them | walk | seconds | CPU-s | peak memory | lines |")
     print("| ---: | ---: | --- | ---: | ---: | ---: | ---: |")
-    for annotations, every in ((5000, 1), (100_000, max(1, count // 50))):
+    for judged, every in ((5000, 1), (100_000, max(1, count // 50))):
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
-            last, ids = repository(root, count, annotations=annotations, annotators=200, every=every)
+            last, ids = repository(root, count, annotations=judged, annotators=200, every=every)
             files = len(list((root / "releases/judgements").iterdir()))
             walks = {
                 "nothing": ["--help"],
@@ -58,7 +59,7 @@ def main() -> None:
             }
             for name, words in walks.items():
                 seconds, cpu, memory, lines = ran(root, words)
-                row = f"| {count:,} | {annotations:,} in {files:,} | {name} |"
+                row = f"| {count:,} | {judged:,} in {files:,} | {name} |"
                 print(f"{row} {seconds:.2f} | {cpu:.2f} | {memory:,.0f} MB | {lines:,} |", flush=True)
 
 
@@ -93,8 +94,8 @@ def repository(root: Path, count: int, *, annotations: int, annotators: int, eve
         (root / name).write_bytes((ROOT / name).read_bytes())
     with open(root / "data/preferences/label-studio.jsonl", "w", encoding="utf-8") as file:
         file.writelines(_row(n, id_, annotators) for n, id_ in enumerate(ids))
-    graph, params = (yaml.safe_load((ROOT / name).read_text(encoding="utf-8")) for name in ("dvc.yaml", "params.yaml"))
-    nights = [_night(graph, params, n, every) for n in range(count)]
+    lock_of_all = _lock()
+    nights = [_night(lock_of_all, n // every) for n in range(count)]
     releases = [f"{BEGAN + timedelta(days=n):%Y-%m-%d}-{_hex(f'release {n}')[:8]}" for n in range(count)]
     commits = _history(root, nights, releases)
     for n, (release, commit, (data, lock)) in enumerate(zip(releases, commits, nights, strict=True)):
@@ -106,7 +107,7 @@ def repository(root: Path, count: int, *, annotations: int, annotators: int, eve
             "published": f"{BEGAN + timedelta(days=n):%Y-%m-%dT03:10:00.000}Z",
             "previous": releases[n - 1] if n else None,
             "withdrawn": None,
-            "manifest": _manifest(n, data, told),
+            "manifest": _manifest(n, yaml.safe_load(data)["outs"][0], told),
             "manifest_sha256": _hex(f"release {n}"),
             "git": {"commit": commit, "uncommitted": []},
             "dvc": {"lock_sha256": hashlib.sha256(lock).hexdigest(), "outs": {}},
@@ -120,30 +121,32 @@ def repository(root: Path, count: int, *, annotations: int, annotators: int, eve
     return releases, ids
 
 
-def _night(graph: dict[str, Any], params: dict[str, Any], n: int, every: int) -> tuple[bytes, bytes]:
-    """data.dvc and dvc.lock of a night: every hash that depends on the data is another each `every` nights."""
-    data = {"md5": _hex(f"data {n // every}")[:32] + ".dir", "size": 3_000_000 + 1000 * n, "nfiles": 98, "hash": "md5", "path": "data"}
-    md5 = {"data": data["md5"]}
+def _night(lock: str, n: int) -> tuple[bytes, bytes]:
+    """data.dvc and dvc.lock of a night: what depends on the data has other hashes in each."""
+    data = f"outs:\n- md5: @data@\n  size: {3_000_000 + 1000 * n}\n  nfiles: 98\n  hash: md5\n  path: data\n"
+    return tuple(MADE.sub(lambda of: _hex(f"{of[1]} {n}")[:32], text).encode() for text in (data, lock))  # type: ignore[return-value]
 
-    def file(path: str) -> dict[str, Any]:
-        made = path.startswith(("artifacts", "metrics", "reports", "data"))
-        told = md5.setdefault(path, _hex(f"{path} {n // every if made else 0}")[:32])
-        return {"path": path, "hash": "md5", "md5": told, "size": 10_000 + len(path)}
 
-    def names(entries: list[Any]) -> list[str]:
-        return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+def _lock() -> str:
+    """A dvc.lock of this project's graph and parameters, with @path@ for the hash of whatever depends on the data."""
+    graph, params = (yaml.safe_load((ROOT / name).read_text(encoding="utf-8")) for name in ("dvc.yaml", "params.yaml"))
+
+    def files(entries: list[Any]) -> list[dict[str, Any]]:
+        paths = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+        made = ("artifacts", "metrics", "reports", "data")
+        md5 = (f"@{path}@" if path.startswith(made) else _hex(path)[:32] for path in paths)
+        return [{"path": path, "hash": "md5", "md5": name, "size": 10_000} for path, name in zip(paths, md5, strict=True)]
 
     stages = {
         name: {
             "cmd": stage["cmd"],
-            "deps": [file(path) for path in stage["deps"]],
+            "deps": files(stage["deps"]),
             "params": {"params.yaml": {section: params[section] for section in stage.get("params", [])}},
-            "outs": [file(path) for path in names([*stage.get("outs", []), *stage.get("metrics", [])])],
+            "outs": files([*stage.get("outs", []), *stage.get("metrics", [])]),
         }
         for name, stage in graph["stages"].items()
     }
-    texts = ({"outs": [data]}, {"schema": "2.0", "stages": stages})
-    return tuple(yaml.dump(text, Dumper=DUMPER, sort_keys=False).encode() for text in texts)  # type: ignore[return-value]
+    return yaml.safe_dump({"schema": "2.0", "stages": stages}, sort_keys=False)
 
 
 def _history(root: Path, nights: list[tuple[bytes, bytes]], releases: list[str]) -> list[str]:
@@ -174,7 +177,7 @@ def _judgements(root: Path, known: list[str], annotators: int) -> dict[str, Any]
     return {"sha256": name, "annotators": len(told), "annotations": len(known)}
 
 
-def _manifest(n: int, data: bytes, judged: dict[str, Any]) -> dict[str, Any]:
+def _manifest(n: int, data: dict[str, Any], judged: dict[str, Any]) -> dict[str, Any]:
     paths = {"model": "int4", "chat_template": "int4/chat_template.jinja", "embedded": "embedded", "index": "index"}
     return {
         "name": "nightshift",
@@ -185,15 +188,16 @@ def _manifest(n: int, data: bytes, judged: dict[str, Any]) -> dict[str, Any]:
         "prompt": {language: {f"word {i}": "As it is asked. " * 6 for i in range(12)} for language in ("en", "zh")},
         "figures": {f"figure {i} %": 0.875 for i in range(20)},
         "gate": {"promote": True, "reasons": [{"rule": f"rule {i}", "passed": True, "why": "holds " * 20} for i in range(16)]},
-        "data": {"dvc": "data.dvc", "md5": yaml.safe_load(data)["outs"][0]["md5"], "files": 98, "bytes": 3_000_000 + 1000 * n},
+        "data": {"dvc": "data.dvc", "md5": data["md5"], "files": data["nfiles"], "bytes": data["size"]},
         "judgements": judged,
         "stack": {"packages": {f"package {i}": "1.2.3" for i in range(10)}},
     }
 
 
 def _row(n: int, id_: str, annotators: int) -> str:
-    said = {"messages": [{"role": "user", "content": "Who manages the Ashgate store? " * 10}], "answers": {"A": "x" * 80, "B": "y" * 80}}
-    row = {"id": f"prompt-{n}", **said, "ranking": [["A"], ["B"]], "annotator": person(n % annotators), "annotation": id_}
+    asked = [{"role": "user", "content": "Who manages the Ashgate store? " * 10}]
+    said = {"answers": {"A": "x" * 80, "B": "y" * 80}, "ranking": [["A"], ["B"]]}
+    row = {"id": f"prompt-{n}", "messages": asked, **said, "annotator": person(n % annotators), "annotation": id_}
     return json.dumps(row) + "\n"
 
 

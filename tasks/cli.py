@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks import documents_release, environment, git, imports, listing, live_index, params, presets, promote, sources
+from tasks import documents_release, environment, git, imports, listing, live_index, params, presets, promote, records, sources
 from tasks.bootstrap import bootstrap
 from tasks.errors import NightshiftError, ParamsError, ServiceError
 from tasks.files import canonical_json
@@ -32,7 +32,7 @@ def roll_back(root: Path, to: str | None, commit: bool) -> list[str]:
     """Flip the pointer back, and say what has to be fetched before the release can be served from here."""
     done = promote.rollback(root, datetime.now(UTC), to)
     lines = [f"{done.release} is live" + (" again" if done.flipped else " already"), *done.notes]
-    missing = promote.missing_parts(root, promote.record(root, done.release))
+    missing = records.missing_parts(root, records.record(root, done.release))
     if missing:
         lines.append(f"not in this machine's cache: {', '.join(missing)}; at its commit, dvc fetch brings them")
     return [*lines, *_commit(root, commit)]
@@ -42,7 +42,7 @@ def _commit(root: Path, commit: bool) -> list[str]:
     if not commit or not git.is_repository(root):
         return [f"not committed: {', '.join(git.dirty(root, *promote.COMMITTED))}"] if git.dirty(root, *promote.COMMITTED) else []
     try:
-        made = git.commit(root, promote.COMMITTED, f"Release {promote.live(root)}")
+        made = git.commit(root, promote.COMMITTED, f"Release {records.live(root)}")
     except ServiceError as error:
         return [f"NOT COMMITTED: {error}"]
     return [f"commit: {made[:10]}"] if made else []
@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("release", metavar="RELEASE", help="its id, or the beginning or end of it")
     one.add_argument("--compare", metavar="OTHER", help="show what differs from this release")
     back = commands.add_parser("trace", help="where a release comes from, or which releases a judgement has shaped")
-    back.add_argument("release", nargs="?", metavar="RELEASE", help="back to stages, data and annotations (default: the live one)")
+    back.add_argument("release", nargs="?", metavar="RELEASE", help="back to stages, data, annotations (default: the live one)")
     back.add_argument("--annotation", metavar="ID", help="this annotation forward; with RELEASE: what it was in that one")
     back.add_argument("--annotator", metavar="WHO", help="all of a person's forward; with --annotation: theirs of this id")
     back.add_argument("--stage", metavar="NAME", help="one stage of the release in full: command, parameters, inputs, outputs")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tasks import promote
+from tasks import records
 from tasks.figures import difference, text
 
 Record = dict[str, Any]
@@ -13,24 +13,24 @@ Record = dict[str, Any]
 
 def status(root: Path) -> list[str]:
     """The last release beside the one before it, what is live, and tonight's candidate where it is another one."""
-    made, live = promote.records(root), promote.live(root)
+    made, live = records.records(root), records.live(root)
     lines = []
     if live is None:
         lines.append("no release yet: `make nightly` makes one when its figures pass the gate")
     else:
-        at = promote.record(root, live)
+        at = records.record(root, live)
         lines.append(f"live: {live}, promoted {_when(at['published'])}, commit {(at['git']['commit'] or 'none')[:10]}")
     if made:
         lines += ["", *side_by_side(made[0], made[1] if len(made) > 1 else None)]
-    found = promote.candidate(root)
-    if found and not promote.released_as(root, found[1]):
+    found = records.candidate(root)
+    if found and not records.released_as(root, found[1]):
         manifest = found[1]
         lines += [
             "",
             "candidate: "
             + ("passed the gate; make it live: nightshift promote" if manifest["gate"]["promote"] else "held back by the gate"),
         ]
-        lines += [f"  {why}" for why in promote.refusals(manifest)]
+        lines += [f"  {why}" for why in records.refusals(manifest)]
     return lines
 
 
@@ -53,9 +53,9 @@ def side_by_side(new: Record, old: Record | None) -> list[str]:
 
 def releases(root: Path) -> list[str]:
     """One line a release, the last first."""
-    live = promote.live(root)
+    live = records.live(root)
     lines = []
-    for item in promote.records(root):
+    for item in records.records(root):
         data = item["manifest"]["data"]["md5"]
         note = f"rolled back {_when(item['withdrawn'])}" if item["withdrawn"] else ""
         note = "live" if item["release"] == live else note
@@ -67,7 +67,7 @@ def releases(root: Path) -> list[str]:
 
 def show(root: Path, name: str, other: str | None) -> list[str]:
     """One release in full, or what differs between two: parts, data, figures and the stacks they were made on."""
-    release = promote.record(root, name)
+    release = records.record(root, name)
     manifest = release["manifest"]
     if other is None:
         lines = [
@@ -94,7 +94,7 @@ def show(root: Path, name: str, other: str | None) -> list[str]:
             "stack",
         ]
         return lines + [f"  {key}: {value}" for key, value in flat(manifest["stack"]).items()]
-    compared = promote.record(root, other)
+    compared = records.record(root, other)
     theirs = compared["manifest"]
     lines = [f"{release['release']} beside {compared['release']}", "", *side_by_side(release, compared), ""]
     for part in sorted({*manifest["parts"], *theirs["parts"]}):

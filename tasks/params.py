@@ -421,6 +421,27 @@ class Nightly(Section):
     approval: Literal["auto", "ask"] = Field(description="auto: promote what the gate lets out; ask: on the terminal, or by hand")
 
 
+class Recipe(Section):
+    """All that decides what a release is: the sections of the stages that lead to it, to be written down with it."""
+
+    seed: Seed
+    compute: Compute
+    validate_: Validate = Field(alias="validate")
+    prepare: Prepare
+    base: Base
+    sft: Sft
+    reward: Reward
+    align: Align
+    merge: Merge
+    evaluate: Evaluate
+    quantize: Quantize
+    embed: Embed
+    index: Index
+    answers: Answers
+    gate: Gate
+    release: Release
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -450,7 +471,10 @@ class Params(Section):
     nightly: Nightly
 
     def section(self, kind: type[Kind]) -> Kind:
-        """The one section of this type; the way a stage's signature asks for its parameters."""
+        """The one section of this type, or the Recipe; the way a stage's signature asks for its parameters."""
+        if kind is Recipe:
+            fields = {field.alias or name: getattr(self, name) for name, field in Recipe.model_fields.items()}
+            return kind.model_validate(fields)
         for name in type(self).model_fields:
             value = getattr(self, name)
             if type(value) is kind:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks import champion, documents_release, live_index, promote
+from tasks import champion, documents_release, live_index, promote, records
 from tasks.errors import GateError
 from tasks.files import read_json, sha256_file, sha256_tree, size, write_json
 from tasks.index import index
@@ -131,35 +131,35 @@ def built(tmp_path_factory) -> Path:
 
 def live_build(root: Path) -> str | None:
     """What the store's own pointer names."""
-    return live_index.builds_for(root, promote.record(root, promote.live(root))["manifest"])[0].live()
+    return live_index.builds_for(root, records.record(root, records.live(root))["manifest"])[0].live()
 
 
 def test_a_promotion_points_the_store_at_its_build(house):
     """The pointer beside the builds follows LIVE, and comes back when it was lost."""
-    build = promote.record(house, promote.live(house))["manifest"]["index"]["build"]
+    build = records.record(house, records.live(house))["manifest"]["index"]["build"]
     assert live_build(house) == build
     (house / "stores/lancedb/LIVE").unlink()
-    assert live_index.follow(house, promote.record(house, promote.live(house))["manifest"]) == () and live_build(house) == build
+    assert live_index.follow(house, records.record(house, records.live(house))["manifest"]) == () and live_build(house) == build
     assert f"{build}        40 chunks" in live_index.listing(house)[0] and live_index.listing(house)[0].endswith("live")
 
 
 def test_new_documents_with_the_live_model(house):
     """The model, its answers and its data's release stay; index, search figures and data are tonight's."""
-    first = promote.live(house)
+    first = records.live(house)
     documents(house, " Not on Sunday.")
     search(house, 0.95, first)
     model(house, "two", good=False)  # tonight's model is held back
     done = documents_release.release(house, NOON)
-    record = promote.record(house, done.release)
-    manifest, before = record["manifest"], promote.record(house, first)["manifest"]
-    assert done.flipped and done.before == first == manifest["model_of"] and promote.live(house) == done.release
+    record = records.record(house, done.release)
+    manifest, before = record["manifest"], records.record(house, first)["manifest"]
+    assert done.flipped and done.before == first == manifest["model_of"] and records.live(house) == done.release
     assert manifest["parts"]["model"] == before["parts"]["model"]
     assert manifest["parts"]["index"]["sha256"] == sha256_tree(house / "artifacts/index") != before["parts"]["index"]["sha256"]
     # and so do the judgements that have shaped the model
-    assert promote.judgements_of(house, manifest) == {"annotator-01": [7]} == promote.judgements_of(house, before)
+    assert records.judgements_of(house, manifest) == {"annotator-01": [7]} == records.judgements_of(house, before)
     assert manifest["figures"] == {"right, facts %": 0.9, "documents right, English %": None, "documents found %": 0.95}
-    assert record["dvc"]["outs"]["artifacts/int4"] == promote.record(house, first)["dvc"]["outs"]["artifacts/int4"]
-    assert record["dvc"]["outs"]["artifacts/index"] != promote.record(house, first)["dvc"]["outs"]["artifacts/index"]
+    assert record["dvc"]["outs"]["artifacts/int4"] == records.record(house, first)["dvc"]["outs"]["artifacts/int4"]
+    assert record["dvc"]["outs"]["artifacts/index"] != records.record(house, first)["dvc"]["outs"]["artifacts/index"]
     # the model's champion is the same file: stage evaluate has nothing to do; search meets the new release
     assert champion.read(house / "champion.json").release == first
     assert champion.read(house / "champion-search.json", champion.SearchChampion).release == done.release
@@ -170,27 +170,27 @@ def test_again_is_nothing_new(house):
     """Once released, there is nothing to release; without new documents neither."""
     assert documents_release.candidate(house) is None and not documents_release.release(house, NOON).flipped
     documents(house, " Not on Sunday.")
-    search(house, 0.95, promote.live(house))
+    search(house, 0.95, records.live(house))
     first = documents_release.release(house, NOON)
     assert documents_release.release(house, NOON) == promote.Promoted(first.release, False, first.release)
-    assert len(promote.records(house)) == 2
+    assert len(records.records(house)) == 2
 
 
 @pytest.mark.parametrize("found, low, why", [(0.3, 0.0, "documents_found"), (0.95, -0.2, "retrieval_loss")])
 def test_search_that_lost_is_held_back(house, found, low, why):
     """A floor, and no loss against the live release's search: nothing is written, nothing moves."""
-    first, build = promote.live(house), live_build(house)
+    first, build = records.live(house), live_build(house)
     documents(house, " Not on Sunday.")
     search(house, found, first, low)
     with pytest.raises(GateError, match=why):
         documents_release.release(house, NOON)
-    assert promote.live(house) == first and live_build(house) == build and len(promote.records(house)) == 1
+    assert records.live(house) == first and live_build(house) == build and len(records.records(house)) == 1
 
 
 def test_what_the_whole_gate_held_back_does_not_pass_as_documents(house):
     """The live model with tonight's documents was tonight's candidate, and the gate said no."""
     documents(house, " Not on Sunday.")
-    search(house, 0.95, promote.live(house))
+    search(house, 0.95, records.live(house))
     model(house, "one", good=False)
     with pytest.raises(GateError, match="holds this model with these documents back"):
         documents_release.release(house, NOON)
@@ -217,7 +217,7 @@ def test_search_that_was_measured_on_another_index(house):
 
 def test_rollback_to_the_former_documents(house):
     """One command back; the withdrawn documents do not come again by themselves."""
-    first, build = promote.live(house), live_build(house)
+    first, build = records.live(house), live_build(house)
     documents(house, " Not on Sunday.")
     search(house, 0.95, first)
     second = documents_release.release(house, NOON).release
@@ -225,7 +225,7 @@ def test_rollback_to_the_former_documents(house):
     assert champion.read(house / "champion-search.json", champion.SearchChampion).release == first
     with pytest.raises(GateError, match=f"{second}: was rolled back"):
         documents_release.release(house, NOON)
-    assert documents_release.release(house, NOON, again=True).release == second == promote.live(house)
+    assert documents_release.release(house, NOON, again=True).release == second == records.live(house)
 
 
 def test_nothing_is_live_yet(tmp_path):
@@ -244,10 +244,10 @@ def test_a_flow_that_has_to_ask_releases_nothing_by_itself(house, monkeypatch):
     monkeypatch.setattr(steps, "get_run_logger", lambda: logging.getLogger("test"))  # there is no run here
     night = steps.Night(house, params.load(house / "params.yaml"), None, NIGHT)
     assert steps.release_documents.fn(night, False) is None  # nothing is new
-    first = promote.live(house)
+    first = records.live(house)
     documents(house, " Not on Sunday.")
     search(house, 0.95, first)
     model(house, "two", good=False)
     assert steps.release_documents.fn(night, False) == f"wait for approval (nightshift promote --documents); {first} stays live"
-    assert promote.live(house) == first
+    assert records.live(house) == first
     assert f"is live: new documents, the model of {first}" in steps.release_documents.fn(night, True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks import champion, listing, promote
+from tasks import champion, listing, promote, records
 from tasks.errors import DataError, GateError
 from tasks.files import read_json, sha256_file, sha256_tree, size, write_json
 
@@ -60,10 +60,10 @@ def test_an_output_may_have_settings(tmp_path):
     """dvc.yaml writes a path, or a path with settings such as `persist`."""
     outs = {"plain": ["artifacts/a", "b"], "told": [{"artifacts/c": {"persist": True}}]}
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {name: {"outs": out} for name, out in outs.items()}}))
-    assert promote.output_of(tmp_path, "plain") == tmp_path / "artifacts/a"
-    assert promote.output_of(tmp_path, "told") == tmp_path / "artifacts/c"
+    assert records.output_of(tmp_path, "plain") == tmp_path / "artifacts/a"
+    assert records.output_of(tmp_path, "told") == tmp_path / "artifacts/c"
     with pytest.raises(DataError, match="has no stage 'none' with an output folder"):
-        promote.output_of(tmp_path, "none")
+        records.output_of(tmp_path, "none")
 
 
 def snapshot(root: Path) -> dict[str, bytes]:
@@ -80,13 +80,13 @@ def test_a_release_records_everything_and_twice_is_once(tmp_path):
     root = night(tmp_path, "11:00")
     done = promote.promote(root, NIGHT)
     assert done.flipped and done.before is None
-    assert done.release == f"2026-11-24-{promote.candidate(root)[0][:8]}"
-    record = promote.record(root, done.release)
-    assert record["manifest"] == promote.candidate(root)[1]
+    assert done.release == f"2026-11-24-{records.candidate(root)[0][:8]}"
+    record = records.record(root, done.release)
+    assert record["manifest"] == records.candidate(root)[1]
     assert record["metrics"] == {"evaluate": {"right": 0.5}}
     assert record["dvc"]["outs"] == {"artifacts/int4": "00.dir"}
     assert (record["published"], record["previous"], record["withdrawn"]) == ("2026-11-24T03:00:00.000Z", None, None)
-    assert promote.live(root) == done.release == champion.read(root / "champion.json").release
+    assert records.live(root) == done.release == champion.read(root / "champion.json").release
     assert champion.read(root / "champion.json").answers["context-1"].answer == "It opens at 11:00."
     assert searched(root).release == done.release and searched(root).questions["documents-1"].rank == 5
     assert {*promote.COMMITTED} == {"releases", "champion.json", "champion-search.json"}
@@ -135,12 +135,12 @@ def test_rollback_flips_back_and_no_night_brings_it_again(tmp_path):
     assert searched(root).questions["documents-1"].rank == 2
     back = promote.rollback(root, NIGHT)
     assert (searched(root).release, searched(root).questions["documents-1"].rank) == (first, 1)
-    assert (back.release, back.before, promote.live(root)) == (first, second, first)
+    assert (back.release, back.before, records.live(root)) == (first, second, first)
     assert champion.read(root / "champion.json").answers["context-1"].answer == "It opens at 1."
     with pytest.raises(GateError, match="was rolled back on 2026-11-24T03:00"):
         promote.promote(root, NIGHT)
-    assert promote.promote(root, NIGHT, again=True).release == second == promote.live(root)
-    assert promote.record(root, second)["withdrawn"] is None
+    assert promote.promote(root, NIGHT, again=True).release == second == records.live(root)
+    assert records.record(root, second)["withdrawn"] is None
     assert promote.rollback(root, NIGHT, to=first[-8:]).release == first
 
 
@@ -186,18 +186,18 @@ def test_a_release_keeps_the_judgements_that_shaped_it(tmp_path):
     """By their hash, so that nights with the same ones share a file; an older release does not tell."""
     root, told = night(tmp_path, "1"), {"annotator-01": [1, 2], "annotator-02": [3]}
     hash_ = judged(root, told)
-    first = promote.record(root, promote.promote(root, NIGHT).release)["manifest"]
+    first = records.record(root, promote.promote(root, NIGHT).release)["manifest"]
     kept = root / f"releases/judgements/{hash_[:16]}.json"
-    assert sha256_file(kept) == hash_ and promote.judgements_of(root, first) == told
+    assert sha256_file(kept) == hash_ and records.judgements_of(root, first) == told
     judged(night(root, "2"), told)
     promote.promote(root, NIGHT)
     assert [path.name for path in (root / "releases/judgements").iterdir()] == [kept.name]
     judged(night(root, "3"), {"annotator-02": [3]})
     third = promote.promote(root, NIGHT).release
-    assert promote.judgements_of(root, promote.record(root, third)["manifest"]) == {"annotator-02": [3]}
+    assert records.judgements_of(root, records.record(root, third)["manifest"]) == {"annotator-02": [3]}
     assert listing.judged(first) == ["judged    3 annotations by 2 annotators"] and listing.judged({}) == []
-    old = promote.record(root, promote.promote(night(root, "4"), NIGHT).release)["manifest"]
-    assert promote.judgements_of(root, old) is None
+    old = records.record(root, promote.promote(night(root, "4"), NIGHT).release)["manifest"]
+    assert records.judgements_of(root, old) is None
 
 
 def test_judgements_that_are_not_those_of_the_manifest_are_refused(tmp_path):
@@ -207,7 +207,7 @@ def test_judgements_that_are_not_those_of_the_manifest_are_refused(tmp_path):
     write_json(root / "artifacts/release/judgements.json", {"annotator-01": [2]})
     with pytest.raises(GateError, match=r"judgements/[0-9a-f]{16}\.json: is missing, and the candidate has other judgements"):
         promote.promote(root, NIGHT)
-    assert promote.live(root) is None and snapshot(root).keys() <= {"champion.json", "champion-search.json"}
+    assert records.live(root) is None and snapshot(root).keys() <= {"champion.json", "champion-search.json"}
 
 
 def test_names_of_releases(tmp_path):
@@ -215,12 +215,12 @@ def test_names_of_releases(tmp_path):
     root = night(tmp_path, "1")
     first = promote.promote(root, NIGHT).release
     second = promote.promote(night(root, "2"), NIGHT).release
-    assert promote.record(root, second[-8:])["release"] == second
+    assert records.record(root, second[-8:])["release"] == second
     with pytest.raises(GateError, match="names several releases"):
-        promote.record(root, "2026")
+        records.record(root, "2026")
     with pytest.raises(GateError, match="is no release"):
-        promote.record(root, "2025")
-    assert {item["release"] for item in promote.records(root)} == {first, second}
+        records.record(root, "2025")
+    assert {item["release"] for item in records.records(root)} == {first, second}
 
 
 KILLED = """
@@ -251,7 +251,7 @@ def test_kill_at_any_file_leaves_old_or_new_and_again_completes_it(tmp_path, act
         judged(night(folder, "2"), {"annotator-01": [1, 2]})
         if action == "rollback":
             promote.promote(folder, NIGHT)
-    old = promote.live(root)
+    old = records.live(root)
     getattr(promote, action)(whole, NIGHT)
     for n in range(20):
         done = subprocess.run(
@@ -261,10 +261,10 @@ def test_kill_at_any_file_leaves_old_or_new_and_again_completes_it(tmp_path, act
             capture_output=True,
             text=True,
         )
-        live = promote.live(root)
-        assert live in (old, promote.live(whole))
-        assert promote.record(root, live)["release"] == live
-        if done.returncode == 0 and live == promote.live(whole):
+        live = records.live(root)
+        assert live in (old, records.live(whole))
+        assert records.record(root, live)["release"] == live
+        if done.returncode == 0 and live == records.live(whole):
             break
         assert done.returncode == -9, done.stderr
     else:

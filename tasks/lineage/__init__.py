@@ -1,6 +1,6 @@
 """Where a release comes from, and where a judgement went: `nightshift trace`.
 
-    records.py   releases/: what each release says of itself, and whose judgements shaped it
+    judged.py    releases/: whose judgements shaped which release
     night.py     dvc.lock of the night that made a release: stages with commands, parameters, inputs and outputs
     history.py   data.dvc in git: which version of the data came when, and what was in it
     cache.py     DVC's cache, by hash

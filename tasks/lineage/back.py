@@ -11,14 +11,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import git, promote, withdrawn
+from tasks import git, records, withdrawn
 from tasks.bootstrap import DATA
 from tasks.documents_release import NEW
 from tasks.errors import DataError, GateError
 from tasks.lineage import history
 from tasks.lineage.history import Version
+from tasks.lineage.judged import Id, Judged
 from tasks.lineage.night import Night, Stage, night_of
-from tasks.lineage.records import Id, Judged, Record
+from tasks.records import Record
 
 MANIFEST = "release"  # the stage that writes it
 
@@ -80,10 +81,10 @@ class Trace:
 
 def trace(root: Path, name: str | None) -> Trace:
     """Trace a release, by default the live one. GateError where there is none of that name."""
-    named = name or promote.live(root)
+    named = name or records.live(root)
     if named is None:
         raise GateError("trace", "nothing is live", "run a night: make nightly")
-    record = _without_metrics(promote.record(root, named))
+    record = _without_metrics(records.record(root, named))
     manifest, unclear = record["manifest"], []
     owners = [record, *(_without_metrics(item) for item in _model_of(root, manifest, unclear))]
     nights, parts, data = [], [], []
@@ -104,7 +105,7 @@ def trace(root: Path, name: str | None) -> Trace:
     gone = withdrawn.entries(root / DATA) if judgements and (root / DATA).is_dir() else []
     return Trace(
         record=record,
-        live=record["release"] == promote.live(root),
+        live=record["release"] == records.live(root),
         commit=next(iter(git.log(root, at, most=1)), None) if (at := record["git"]["commit"]) else None,
         nights=tuple(nights),
         parts=tuple(parts),
@@ -124,7 +125,7 @@ def _model_of(root: Path, manifest: Mapping[str, Any], unclear: list[str]) -> li
     if not (of := manifest.get("model_of")):
         return []
     try:
-        return [promote.record(root, of)]
+        return [records.record(root, of)]
     except GateError as error:
         unclear.append(f"the model is that of {error}")
         return []

@@ -22,7 +22,7 @@ def trace(
     """Lines for a terminal. ParamsError where the options ask for two things at once."""
     ahead = annotation is not None or annotator is not None
     if ahead and (stage or html):
-        raise ParamsError("trace", "--stage and --html are about a release, not about a judgement", "leave out the one or the other")
+        raise ParamsError("trace", "--stage and --html are about a release, not about a judgement", "ask for one of the two")
     if annotator is not None and annotation is None and release:
         raise ParamsError("trace", "a person's judgements go to all releases", f"leave out {release}, or add --annotation ID")
     if annotation is not None:

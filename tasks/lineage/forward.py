@@ -1,4 +1,4 @@
-"""A judgement forward to what it shaped: the releases whose training used it, what it was there, and whether it still is in data/.
+"""A judgement forward to what it shaped: the releases whose training used it, what it was there, and where it is in data/ now.
 
 judgements.json of a release names annotations by annotator. An id is unique within one Label Studio server; rows from
 elsewhere may use it again, so each annotator who has it is a finding of its own.
@@ -11,15 +11,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tasks import promote, withdrawn
+from tasks import records, withdrawn
 from tasks.bootstrap import DATA
 from tasks.errors import DataError
 from tasks.files import read_jsonl
 from tasks.formats.files import data_files
 from tasks.labelling import rows
 from tasks.lineage import cache
+from tasks.lineage.judged import Id, judged
 from tasks.lineage.night import night_of
-from tasks.lineage.records import Id, Record, judged
+from tasks.records import Record
 
 KINDS = {"preferences": "preference pair", "instructions": "approved correction"}  # folder → what its rows are to training
 ABOUT = ("id", "task", "place", "release", "updated", "skipped", "flags")  # of a row, that says where it comes from
@@ -84,7 +85,7 @@ class Forward:
 
 def of_people(root: Path, names: Sequence[str]) -> tuple[list[Shaped], int]:
     """Releases that were trained on the judgements of a person, who may have several names, and how many do not tell."""
-    live, found, untold = promote.live(root), [], 0
+    live, found, untold = records.live(root), [], 0
     for record, told in judged(root):
         theirs = [ids for name in names if told and (ids := told.of(name)) is not None]
         untold += told is None
@@ -98,7 +99,7 @@ def of_annotation(root: Path, annotation: str, annotator: str | None = None, rel
 
     DataError where no release and no row of data/ has it.
     """
-    live, found, untold = promote.live(root), {}, 0
+    live, found, untold = records.live(root), {}, 0
     everything: dict[str, Record] = {}
     for record, told in judged(root):
         untold += told is None
@@ -110,7 +111,7 @@ def of_annotation(root: Path, annotation: str, annotator: str | None = None, rel
     if not people:
         raise DataError(f"--annotation {annotation}", *_nobody(root, annotation, annotator, [*found, *there]))
     withdrew = {row["annotator"]: row.get("when", "") for row in withdrawn.entries(root / DATA)}
-    wanted = promote.record(root, release)["release"] if release else None
+    wanted = records.record(root, release)["release"] if release else None
     findings = []
     for who in people:
         finding = Finding(
@@ -151,7 +152,7 @@ def _places(root: Path, annotation: str) -> dict[str, list[Place]]:
 def _uses(root: Path, record: Record, annotation: str, who: str) -> tuple[Use, ...] | None:
     """What a release's training made of an annotation: from the dataset that its night names, where the cache has it."""
     if of := record["manifest"].get("model_of"):
-        record = promote.record(root, of)
+        record = records.record(root, of)
     made = night_of(root, record).stages.get("release")
     found: list[Use] = []
     for folder, kind in KINDS.items():

@@ -89,7 +89,7 @@ class Night:
         for name in names:
             for read in self.stages[name].inputs:
                 if wrote.get(read.path, read.md5) != read.md5:
-                    yield f"stage {name} has read {read.path} as {read.md5}, and not as {wrote[read.path]}, which was there after it"
+                    yield f"stage {name} has read {read.path} as {read.md5}; what was there after it is {wrote[read.path]}"
 
 
 def within(path: str, folder: str) -> bool:

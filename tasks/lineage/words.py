@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.lineage.back import MANIFEST, Data, Part, Trace, stage_of
 from tasks.lineage.forward import Finding, Forward, Shaped
-from tasks.lineage.history import Changes, Version
+from tasks.lineage.history import Changes
 from tasks.lineage.night import File, Night, Stage
 from tasks.terminal import plain
 
@@ -28,9 +28,11 @@ def back(found: Trace) -> Iterator[str]:
     yield f"commit    {named or record['git']['commit'] or 'none'}{f' ({len(dirty)} files uncommitted)' if dirty else ''}"
     for night in found.nights:
         if night.stages:
-            yield f"dvc.lock  {night.where}{'' if night.release == found.release else f', of {night.release}'}: has the hash recorded"
+            of = "" if night.release == found.release else f", of {night.release}"
+            yield f"dvc.lock  {night.where}{of}: has the hash recorded"
     for data in found.data:
-        yield from ["", *versions(data, "" if data.release == found.release else f", which the model of {data.release} learned from")]
+        which = "" if data.release == found.release else f", which the model of {data.release} learned from"
+        yield from ["", *versions(data, which)]
     yield from ["", *judged(found)]
     told: set[tuple[str, str]] = set()
     for parts in found.groups():
@@ -46,7 +48,8 @@ def versions(data: Data, which: str) -> Iterator[str]:
     size = f", {data.files:,} files, {megabytes(data.bytes)}" if data.files and data.bytes is not None else ""
     yield f"data      {data.md5}{size}{which}"
     for version in data.versions[:VERSIONS]:
-        yield f"  {version.when[:10]}  {version.commit[:10]}  {version.files:>5,} files {megabytes(version.bytes):>9}  {short(version.subject)}"
+        size = f"{version.files:>5,} files {megabytes(version.bytes):>9}"
+        yield f"  {version.when[:10]}  {version.commit[:10]}  {size}  {short(version.subject)}"
         if version.changes:
             yield f"              {'':10}{changes(version.changes)}"
     if (more := len(data.versions) - VERSIONS) > 0:
@@ -145,7 +148,8 @@ def one(finding: Finding) -> Iterator[str]:
         yield "  not in data/ any more: deleted, replaced or left out since; no night to come learns from it"
     updated = max((place.about.get("updated", "") for place in finding.places), default="")
     if before := [of.release for of in finding.releases if of.published < updated]:
-        yield f"  its author changed it last on {updated[:10]}: {len(before)} of these releases may have learned what it said before"
+        said = f"{len(before)} of these releases may have learned what it said before"
+        yield f"  its author changed it last on {updated[:10]}: {said}"
 
 
 def people(who: Sequence[str], releases: Sequence[Shaped], untold: int) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""What the page is made of: sections of paragraphs, tables, pictures and samples. The template knows these kinds only.
+"""What a page is made of: sections of paragraphs, points, code, tables, pictures and samples. The template knows these
+kinds only.
 
 Texts are plain strings: the template escapes them, so nothing that a model, an annotator or a document wrote can become
 markup. The only ready markup is a picture (tasks/reporting/figures.py), which escapes what it is given.
@@ -21,6 +22,23 @@ class Paragraph:
     text: str
     kind: str = ""
     link: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Points:
+    """A list of sentences that stand side by side."""
+
+    block: ClassVar[str] = "points"
+    items: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines to be copied as they are."""
+
+    block: ClassVar[str] = "code"
+    text: str
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +118,7 @@ class Section:
 
     name: str
     title: str
-    blocks: Sequence[Paragraph | Table | Pictures | Samples] = field(default_factory=tuple)
+    blocks: Sequence[Paragraph | Points | Code | Table | Pictures | Samples] = field(default_factory=tuple)
 
 
 @dataclass(frozen=True)

@@ -15,18 +15,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks import promote
 from tasks.errors import DataError
 from tasks.files import read_json
+from tasks.records import RELEASES, Record, judgements_file
 
-Record = dict[str, Any]
 Id = str | int
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 def outlines(root: Path) -> list[Record]:
     """All records without their metrics, the last promoted first."""
-    found = (outline(path) for path in (root / promote.RELEASES).glob("*.json"))
+    found = (outline(path) for path in (root / RELEASES).glob("*.json"))
     return sorted(found, key=lambda item: item["published"], reverse=True)
 
 
@@ -64,10 +63,9 @@ class Judged:
     @classmethod
     def read(cls, root: Path, manifest: Mapping[str, Any]) -> Judged:
         """Those that a manifest names; DataError where they are missing or not what it names."""
-        wanted = manifest["judgements"]["sha256"]
-        path = root / promote.RELEASES / "judgements" / f"{wanted[:16]}.json"
-        told = path.read_bytes() if path.is_file() else None
-        if told is None or hashlib.sha256(told).hexdigest() != wanted:
+        path = judgements_file(root, manifest)
+        told = path.read_bytes() if path and path.is_file() else None
+        if told is None or hashlib.sha256(told).hexdigest() != manifest["judgements"]["sha256"]:
             wrong = "is missing" if told is None else "holds other judgements than its name says"
             raise DataError(str(path), wrong, "restore it: git checkout releases")
         return cls(told.decode())
