@@ -117,12 +117,11 @@ def blobs(root: Path, names: Sequence[str]) -> list[bytes | None]:
     """Contents of files in the past, named "COMMIT:./path" (from `root`), in one process; None for each that git lacks."""
     told, found, at = _read(root, "cat-file", "--batch", given="".join(f"{name}\n" for name in names).encode()).stdout, [], 0
     for _ in names:
-        head, _, _ = told[at:].partition(b"\n") if at < len(told) else (b"", b"", b"")
-        at += len(head) + 1
-        fields = head.rsplit(b" ", 2)
-        length = int(fields[2]) if len(fields) == 3 and fields[1] == b"blob" else None
-        found.append(None if length is None else told[at : at + length])
-        at += 0 if length is None else length + 1
+        end = told.find(b"\n", at)
+        _, kind, length = (told[at:end].rsplit(b" ", 2) + [b"", b""])[:3]  # "HASH blob 12", or "NAME missing"
+        at = end + 1
+        found.append(told[at : at + int(length)] if kind == b"blob" else None)
+        at += int(length) + 1 if length.isdigit() else 0
     return found
 
 

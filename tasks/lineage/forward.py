@@ -6,6 +6,7 @@ elsewhere may use it again, so each annotator who has it is a finding of its own
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from tasks.files import read_jsonl
 from tasks.formats.files import data_files
 from tasks.labelling import rows
 from tasks.lineage import cache
-from tasks.lineage.judged import Id, judged
+from tasks.lineage.judged import Id, Judged, judged
 from tasks.lineage.night import night_of
 from tasks.records import Record
 
@@ -86,11 +87,16 @@ class Forward:
 def of_people(root: Path, names: Sequence[str]) -> tuple[list[Shaped], int]:
     """Releases that were trained on the judgements of a person, who may have several names, and how many do not tell."""
     live, found, untold = records.live(root), [], 0
+
+    @functools.cache  # releases share judgements
+    def of(told: Judged) -> list[Id] | None:
+        theirs = [ids for name in names if (ids := told.of(name)) is not None]
+        return [id_ for ids in theirs for id_ in ids] if theirs else None
+
     for record, told in judged(root):
-        theirs = [ids for name in names if told and (ids := told.of(name)) is not None]
         untold += told is None
-        if theirs:
-            found.append(_shaped(record, live, [id_ for ids in theirs for id_ in ids]))
+        if told and (ids := of(told)) is not None:
+            found.append(_shaped(record, live, ids))
     return found, untold
 
 
@@ -101,9 +107,10 @@ def of_annotation(root: Path, annotation: str, annotator: str | None = None, rel
     """
     live, found, untold = records.live(root), {}, 0
     everything: dict[str, Record] = {}
+    holders = functools.cache(lambda told: told.holders(annotation))  # releases share judgements
     for record, told in judged(root):
         untold += told is None
-        for who, id_ in (told.holders(annotation) if told else {}).items():
+        for who, id_ in (holders(told) if told else {}).items():
             everything[record["release"]] = record
             found.setdefault(who, []).append(_shaped(record, live, [id_]))
     there = _places(root, annotation)

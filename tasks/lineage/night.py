@@ -143,7 +143,8 @@ def _stages(text: bytes) -> dict[str, Stage]:
 
 def _stage(name: str, entry: Mapping[str, Any]) -> Stage:
     def files(kind: str) -> tuple[File, ...]:
-        return tuple(File(item["path"], item["md5"], item.get("size"), item.get("nfiles")) for item in entry.get(kind, []))
+        return tuple(File(it["path"], it.get("md5", ""), it.get("size"), it.get("nfiles")) for it in entry.get(kind, []))
 
+    command = entry["cmd"] if isinstance(entry["cmd"], str) else " && ".join(entry["cmd"])
     params = {key: value for values in entry.get("params", {}).values() for key, value in values.items()}
-    return Stage(name, entry["cmd"], params, files("deps"), files("outs"))
+    return Stage(name, command, params, files("deps"), files("outs"))

@@ -10,6 +10,7 @@ from tasks.lineage.back import MANIFEST, Data, Part, Trace, stage_of
 from tasks.lineage.forward import Finding, Forward, Shaped
 from tasks.lineage.history import Changes
 from tasks.lineage.night import File, Night, Stage
+from tasks.reporting.words import plural
 from tasks.terminal import plain
 
 VERSIONS, PEOPLE, IDS, RELEASES, NAMES, WIDE = 8, 12, 6, 12, 3, 100  # of each, shown in a terminal; characters of a text
@@ -25,14 +26,15 @@ def back(found: Trace) -> Iterator[str]:
         yield f"          new documents only: its model is that of {of}"
     dirty = record["git"]["uncommitted"]
     named = found.commit and f"{found.commit.hash[:10]}  {short(found.commit.subject)}"
-    yield f"commit    {named or record['git']['commit'] or 'none'}{f' ({len(dirty)} files uncommitted)' if dirty else ''}"
+    beside = f" ({plural(len(dirty), 'file')} uncommitted)" if dirty else ""
+    yield f"commit    {named or record['git']['commit'] or 'none'}{beside}"
     for night in found.nights:
         if night.stages:
             of = "" if night.release == found.release else f", of {night.release}"
             yield f"dvc.lock  {night.where}{of}: has the hash recorded"
-    for data in found.data:
-        which = "" if data.release == found.release else f", which the model of {data.release} learned from"
-        yield from ["", *versions(data, which)]
+    for n, data in enumerate(found.data):
+        which = "" if n == 0 else f", which the model of {data.release} learned from"
+        yield from ["", *versions(data, which, VERSIONS if n == 0 else 1)]
     yield from ["", *judged(found)]
     told: set[tuple[str, str]] = set()
     for parts in found.groups():
@@ -43,17 +45,17 @@ def back(found: Trace) -> Iterator[str]:
     yield from ["", *(f"UNCLEAR: {plain(line)}" for line in found.unclear)] if found.unclear else []
 
 
-def versions(data: Data, which: str) -> Iterator[str]:
-    """A version of the data, and those before it."""
+def versions(data: Data, which: str, most: int) -> Iterator[str]:
+    """A version of the data, and those before it, so many in all."""
     size = f", {data.files:,} files, {megabytes(data.bytes)}" if data.files and data.bytes is not None else ""
     yield f"data      {data.md5}{size}{which}"
-    for version in data.versions[:VERSIONS]:
+    for version in data.versions[:most]:
         size = f"{version.files:>5,} files {megabytes(version.bytes):>9}"
         yield f"  {version.when[:10]}  {version.commit[:10]}  {size}  {short(version.subject)}"
         if version.changes:
             yield f"              {'':10}{changes(version.changes)}"
-    if (more := len(data.versions) - VERSIONS) > 0:
-        yield f"  and {more:,} versions before (--json has all)"
+    if (more := len(data.versions) - most) > 0:
+        yield f"  and {plural(more, 'version')} before{' (--json has all)' if most > 1 else ''}"
 
 
 def judged(found: Trace) -> Iterator[str]:
@@ -62,14 +64,14 @@ def judged(found: Trace) -> Iterator[str]:
     if told is None:
         yield "judged    the release does not tell whose judgements it was trained on"
         return
-    yield f"judged    {sum(map(len, told.values())):,} annotations by {len(told)} annotators"
+    yield f"judged    {plural(sum(map(len, told.values())), 'annotation')} by {plural(len(told), 'annotator')}"
     most = sorted(told, key=lambda who: (who not in found.withdrawn, -len(told[who]), who))
     for who in most[:PEOPLE]:
         ids = told[who]
         gone = f", withdrew {found.withdrawn[who][:10]}" if who in found.withdrawn else ""
         yield f"  {plain(who)}  {len(ids):,}: {_some(ids)}{gone}" if ids else f"  {plain(who)}  rows that tell no id{gone}"
     if (more := len(most) - PEOPLE) > 0:
-        yield f"  and {more:,} annotators with fewer (--json has all)"
+        yield f"  and {plural(more, 'annotator')} with no more each (--json has all)"
 
 
 def tree(found: Trace, parts: Sequence[Part], told: set[tuple[str, str]]) -> Iterator[str]:
@@ -87,7 +89,7 @@ def branches(night: Night, name: str, told: set[tuple[str, str]], lead: str = ""
     arm, below = ("└─ ", "   ") if last else ("├─ ", "│  ")
     told.add((night.release, name))
     stage = night.stages[name]
-    yield f"{lead}{arm}{name} → {', '.join(map(_file, _outputs(stage)))}"
+    yield f"{lead}{arm}{name} → {', '.join(map(_file, outputs(stage)))}"
     outside = [_file(item) for item in stage.inputs if night.kind(stage, item.path) in ("data", "source")]
     before = [source for source in night.sources(name) if (night.release, source) in told]
     above = [f"{', '.join(before)} (above)"] if before else []
@@ -125,7 +127,7 @@ def forward(found: Forward) -> Iterator[str]:
         yield from one(finding)
         yield ""
     if found.untold:
-        yield f"{found.untold:,} older releases do not tell what they were trained on"
+        yield f"{plural(found.untold, 'older release does', 'older releases do')} not tell whose judgements were used"
 
 
 def one(finding: Finding) -> Iterator[str]:
@@ -135,8 +137,9 @@ def one(finding: Finding) -> Iterator[str]:
     if finding.uses is None and finding.used_in:
         yield f"  as what: not known, for the dataset of {finding.used_in} is not in DVC's cache (at its commit: dvc fetch)"
     for use in finding.uses or ():
-        others = [who for who in use.annotators if who != finding.annotator]
-        yield f"  {use.kind} {plain(use.id)} of {finding.used_in}{f', said by {len(others)} others too' if others else ''}"
+        others = len(use.annotators) - 1
+        too = f", as {plural(others, 'other')} said too" if others else ""
+        yield f"  {use.kind} {plain(use.id)} of {finding.used_in}{too}"
         yield f"    {'preferred' if use.rejected is not None else 'answer':<10}{short(use.chosen)}"
         yield from [f"    {'to':<10}{short(use.rejected)}"] if use.rejected is not None else []
     for place in finding.places:
@@ -157,7 +160,7 @@ def people(who: Sequence[str], releases: Sequence[Shaped], untold: int) -> Itera
     yield " and ".join(map(plain, who))
     yield from shaped(releases, counted=True)
     if untold:
-        yield f"  {untold:,} older releases do not tell whose judgements they were trained on"
+        yield f"  {plural(untold, 'older release does', 'older releases do')} not tell whose judgements were used"
 
 
 def shaped(releases: Sequence[Shaped], counted: bool = False) -> Iterator[str]:
@@ -167,9 +170,10 @@ def shaped(releases: Sequence[Shaped], counted: bool = False) -> Iterator[str]:
         return
     live = next((of.release for of in releases if of.live), None)
     said = f"the live one, {live}, is among them" if live else "the live one is not among them"
-    yield f"  shaped {len(releases):,} releases, {releases[-1].release} to {releases[0].release}; {said}"
+    until = f" to {releases[0].release}" if len(releases) > 1 else ""
+    yield f"  shaped {plural(len(releases), 'release')}, {releases[-1].release}{until}; {said}"
     for of in releases[:RELEASES]:
-        count = f"  {len(of.annotations):,} annotations" if counted else ""
+        count = f"  {plural(len(of.annotations), 'annotation')}" if counted else ""
         note = "  LIVE" if of.live else f"  rolled back {of.withdrawn[:10]}" if of.withdrawn else ""
         documents = f"  new documents, model of {of.model_of}" if of.model_of else ""
         yield f"    {of.release}  {moment(of.published)}{count}{documents}{note}"
@@ -206,7 +210,7 @@ def _some(items: Sequence[Any], most: int = IDS) -> str:
     return ", ".join(plain(str(item)) for item in items[:most]) + more
 
 
-def _outputs(stage: Stage) -> list[File]:
+def outputs(stage: Stage) -> list[File]:
     """What it wrote besides its figures, or these where they are all."""
     return [out for out in stage.outputs if not out.path.startswith("metrics/")] or list(stage.outputs)
 
