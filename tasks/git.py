@@ -118,7 +118,7 @@ def blobs(root: Path, names: Sequence[str]) -> list[bytes | None]:
     told, found, at = _read(root, "cat-file", "--batch", given="".join(f"{name}\n" for name in names).encode()).stdout, [], 0
     for _ in names:
         end = told.find(b"\n", at)
-        _, kind, length = (told[at:end].rsplit(b" ", 2) + [b"", b""])[:3]  # "HASH blob 12", or "NAME missing"
+        _, kind, length, *_ = *told[at:end].rsplit(b" ", 2), b"", b""  # "HASH blob 12", or "NAME missing"
         at = end + 1
         found.append(told[at : at + int(length)] if kind == b"blob" else None)
         at += int(length) + 1 if length.isdigit() else 0

@@ -17,10 +17,12 @@ from tasks.reporting.graph import Node, graph
 from tasks.reporting.page import render
 from tasks.reporting.parts import Cell, Headline, Paragraph, Picture, Pictures, Section, Table
 from tasks.reporting.words import megabytes, plural
+from tasks.terminal import plain
 
 DRAWN = 14  # annotators in a picture; the table has them all
 ROOM = 260  # for an annotator's name
 SHOWN = 8  # versions of the data before the fold
+BLUE = "Blue: what came out of it serves. An input that a longer way implies has no line of its own; the tables name all."
 
 
 def page(found: Trace) -> str:
@@ -75,18 +77,14 @@ def headlines(found: Trace) -> Iterator[Headline]:
 def pictures(found: Trace) -> Iterator[Any]:
     """The stages, and who judged."""
     items = [
-        Picture(
-            "Stages" if len(found.nights) == 1 else f"Stages of the night of {night.release}",
-            drawn(found, night, data),
-            "Blue: what came out of it serves. An input that a longer way implies has no line of its own; the tables name all.",
-        )
+        Picture("Stages" if len(found.nights) == 1 else f"Stages, night of {night.release}", drawn(found, night, data), BLUE)
         for night, data in zip(found.nights, found.data, strict=True)
         if night.stages
     ]
     if told := found.judgements:
         most = sorted(told, key=lambda who: (-len(told[who]), who))
         rows = [
-            Bar(fit(who, ROOM), [(len(told[who]), "rest" if who in found.withdrawn else "")], f"{len(told[who]):,}")
+            Bar(fit(plain(who), ROOM), [(len(told[who]), "rest" if who in found.withdrawn else "")], f"{len(told[who]):,}")
             for who in most[:DRAWN]
         ]
         rest = f" {len(most) - DRAWN:,} with fewer are in the table." if len(most) > DRAWN else ""
@@ -114,38 +112,41 @@ def parts(found: Trace) -> Table:
         (
             part.name,
             Cell(part.path, "code"),
-            Cell(megabytes(part.bytes), "number"),
+            Cell(words.megabytes(part.bytes), "number"),
             part.stage or "unclear",
-            *([Cell(part.release, "code")] if len(found.nights) > 1 else []),
+            *([Cell(part.release, "short")] if len(found.nights) > 1 else []),
             Cell(part.sha256, "hash"),
         )
         for group in found.groups()
         for part in group
     ]
-    head = ("part", "path", "MB", "stage", *(["night of"] if len(found.nights) > 1 else []), "SHA-256")
+    head = ("part", "path", "size", "stage", *(["night of"] if len(found.nights) > 1 else []), "SHA-256")
     return Table("What serves together", head, rows, words=len(head))
 
 
 def versions(found: Trace, data: Data) -> Iterator[Any]:
     """What came in, and when."""
     of = "" if data.release == found.release else f", from which the model of {data.release} learned"
-    size = f": {plural(data.files, 'file')}, {megabytes(data.bytes)} MB" if data.files and data.bytes is not None else ""
+    size = f": {plural(data.files, 'file')}, {words.megabytes(data.bytes)}" if data.files and data.bytes is not None else ""
     yield Paragraph(f"Version {data.md5}{of}{size}.")
     rows = [
         (
-            Cell(version.when[:10], "code"),
-            Cell(version.commit[:10], "code"),
+            Cell(version.when[:10], "short"),
+            Cell(version.commit[:10], "short"),
             Cell(f"{version.files:,}", "number"),
-            Cell(megabytes(version.bytes), "number"),
+            Cell(words.megabytes(version.bytes), "number"),
             words.changes(version.changes) if version.changes else "–",
-            version.subject,
+            plain(version.subject),
         )
         for version in data.versions
     ]
-    head = ("when", "commit", "files", "MB", "new +, changed ~, gone -", "said of it")
-    yield Table("This version, and those before it", head, rows[:SHOWN], words=6, empty="no commit names it")
-    if rows[SHOWN:]:
-        yield Table(f"{plural(len(rows) - SHOWN, 'version')} before", head, rows[SHOWN:], words=6, folded=True)
+    head = ("when", "commit", "files", "size", "new +, changed ~, gone -", "said of it")
+    shown = SHOWN if data is found.data[0] else 0
+    if shown or not rows:
+        yield Table("This version, and those before it", head, rows[:shown], words=6, empty="no commit names it")
+    if rows[shown:]:
+        title = f"{plural(len(rows) - shown, 'version')} before" if shown else "That version, and those before it"
+        yield Table(title, head, rows[shown:], words=6, folded=True)
 
 
 def judgements(found: Trace) -> Iterator[Any]:
@@ -159,10 +160,10 @@ def judgements(found: Trace) -> Iterator[Any]:
     )
     rows = [
         (
-            who,
+            plain(who),
             Cell(f"{len(ids):,}", "number"),
             Cell(f"withdrew {found.withdrawn[who][:10]}", "bad") if who in found.withdrawn else "",
-            Cell(", ".join(map(str, ids)) or "its rows tell no id", "hash"),
+            Cell(plain(", ".join(map(str, ids))) or "its rows tell no id", "hash"),
         )
         for who, ids in found.judgements.items()
     ]
@@ -181,7 +182,7 @@ def stages(found: Trace) -> Iterator[Any]:
         for name, stage in night.stages.items():
             rows = list(_rows(night, stage))
             wrote = ", ".join(out.path for out in words.outputs(stage))
-            yield Table(f"{name} → {wrote}", ("what", "which", "MB", "value or MD5"), rows, words=4, folded=True)
+            yield Table(f"{name} → {wrote}", ("what", "which", "size", "value or MD5"), rows, words=4, folded=True)
 
 
 def _rows(night: Night, stage: Stage) -> Iterator[tuple[Any, ...]]:
@@ -206,7 +207,7 @@ def record(found: Trace) -> Table:
         ("before", at["previous"] or "nothing"),
         *([("rolled back", words.moment(at["withdrawn"]))] if at["withdrawn"] else []),
         ("commit", Cell(at["git"]["commit"] or "none", "hash")),
-        *([("", f"{commit.when[:10]}: {commit.subject}")] if commit else []),
+        *([("", f"{commit.when[:10]}: {plain(commit.subject)}")] if commit else []),
         *([("uncommitted then", Cell(", ".join(at["git"]["uncommitted"]), "hash"))] if at["git"]["uncommitted"] else []),
         ("dvc.lock", Cell(at["dvc"]["lock_sha256"], "hash")),
         ("params.yaml", Cell(at["params_sha256"], "hash")),
@@ -221,7 +222,7 @@ def _remark(stage: Stage) -> str:
 
 
 def _size(count: int | None) -> Cell:
-    return Cell("–" if count is None else f"{count / 1e6:,.3f}", "number")
+    return Cell(words.megabytes(count), "number")
 
 
 def _inside(found: Trace, path: str) -> bool:
