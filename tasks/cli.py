@@ -121,7 +121,9 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("releases", help="all releases, the last first")
     one = commands.add_parser("show", help="one release in full, or beside another")
     one.add_argument("release", metavar="RELEASE", help="its id, or the beginning or end of it")
-    one.add_argument("--compare", metavar="OTHER", help="show what differs from this release")
+    shown = one.add_mutually_exclusive_group()
+    shown.add_argument("--compare", metavar="OTHER", help="show what differs from this release")
+    shown.add_argument("--card", action="store_true", help="write its model card as a page, and say where")
     back = commands.add_parser("trace", help="where a release comes from, or which releases a judgement has shaped")
     back.add_argument("release", nargs="?", metavar="RELEASE", help="back to stages, data, annotations (default: the live one)")
     back.add_argument("--annotation", metavar="ID", help="this annotation forward; with RELEASE: what it was in that one")
@@ -177,7 +179,9 @@ def main(words: list[str] | None = None) -> int:
     actions = {
         "status": lambda: listing.status(root),
         "releases": lambda: listing.releases(root),
-        "show": lambda: listing.show(root, given.release, given.compare),
+        "show": lambda: (
+            listing.card(root, given.release) if given.card else listing.show(root, given.release, given.compare)
+        ),
         "trace": lambda: trace(root, given),
         "promote": lambda: promote_candidate(root, given.documents, given.again, given.commit),
         "rollback": lambda: roll_back(root, given.release, given.commit),

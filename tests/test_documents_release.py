@@ -14,8 +14,10 @@ from tasks.errors import GateError
 from tasks.files import read_json, sha256_file, sha256_tree, size, write_json
 from tasks.index import index
 from tests import minigraph
+from tests.killing import killed_at
 from tests.rag_fixtures import ROOT
 from tests.test_index import write_embedded
+from tests.test_promote import snapshot
 
 NIGHT, NOON = datetime(2026, 11, 24, 3, tzinfo=UTC), datetime(2026, 11, 24, 12, tzinfo=UTC)
 FOLDERS = {
@@ -73,6 +75,8 @@ def model(root: Path, weights: str, good: bool = True) -> None:
     part.mkdir(parents=True, exist_ok=True)
     (part / "model.safetensors").write_text(weights)
     write_json(root / "artifacts/evaluation/challenger.json", {"context-1": {"set": "context", "case": "00", "answer": weights}})
+    for path in ("artifacts/sft/adapter.json", "artifacts/answers/answers.json", "metrics/answers.json", "metrics/evaluate.json"):
+        write_json(root / path, weights)
     parts = {name: root / "artifacts" / name for name in ("int4", "embedded", "index")}
     judgements = root / "artifacts/release/judgements.json"
     write_json(judgements, {"annotator-01": [7]} if weights == "one" else {"annotator-02": [8]})
@@ -92,6 +96,10 @@ def model(root: Path, weights: str, good: bool = True) -> None:
             },
             "index": read_json(parts["index"] / "manifest.json"),
             "embedding": {},
+            "made_from": {"sft": records.part(root / "artifacts/sft", root)},
+            "evaluation": {name: records.part(root / "artifacts" / name, root) for name in ("answers", "evaluation")},
+            "metrics": {name: records.part(root / f"metrics/{name}.json", root) for name in ("answers", "evaluate")},
+            "params": {"index": {"keep": 99}, "sft": {"epochs": 3}},
             "figures": {"right, facts %": 0.9, "documents right, English %": 0.8, "documents found %": 0.5},
             "gate": {"promote": good, "champion": None, "reasons": [{"passed": good, "why": "correct: 3 %"}]},
         },
@@ -166,6 +174,27 @@ def test_new_documents_with_the_live_model(house):
     assert live_build(house) == manifest["index"]["build"]
 
 
+def test_the_origin_of_the_model_is_carried_over(house):
+    """Adapters, evaluation, figures and settings are those of the live model, whatever lies in the workspace; of the documents
+    they are tonight's; answers that were measured on the former documents are not named. An old release has no origin."""
+    before = records.record(house, records.live(house))["manifest"]
+    documents(house, " Not on Sunday.")
+    search(house, 0.95, records.live(house))
+    model(house, "two", good=False)
+    record = records.record(house, documents_release.release(house, NOON).release)
+    manifest = record["manifest"]
+    assert manifest["made_from"] == before["made_from"] != {"sft": records.part(house / "artifacts/sft", house)}
+    assert manifest["evaluation"] == {"evaluation": before["evaluation"]["evaluation"],
+                                      "retrieval": records.part(house / "artifacts/retrieval", house)}
+    assert manifest["metrics"] == {"evaluate": before["metrics"]["evaluate"],
+                                   "retrieve": records.part(house / "metrics/retrieve.json", house)}
+    assert (record["metrics"]["evaluate"], record["metrics"]["retrieve"]["found"]["all"]["share"]) == ("one", 0.95)
+    assert "answers" not in record["metrics"]
+    params = yaml.safe_load((house / "params.yaml").read_text())
+    assert manifest["params"]["sft"] == {"epochs": 3} and manifest["params"]["index"] == params["index"]
+    assert records.origin({"parts": {}}) == {}
+
+
 def test_again_is_nothing_new(house):
     """Once released, there is nothing to release; without new documents neither."""
     assert documents_release.candidate(house) is None and not documents_release.release(house, NOON).flipped
@@ -226,6 +255,30 @@ def test_rollback_to_the_former_documents(house):
     with pytest.raises(GateError, match=f"{second}: was rolled back"):
         documents_release.release(house, NOON)
     assert documents_release.release(house, NOON, again=True).release == second == records.live(house)
+
+
+def test_kill_at_any_rename_leaves_the_old_or_the_new_documents(house, tmp_path):
+    """A real SIGKILL before the n-th rename, every n: the old or the new release is live, whole; the same once more ends as
+    undisturbed, the store's pointer included. (Every file operation: tests/test_promote.py; the writing is the same.)"""
+    first = records.live(house)
+    documents(house, " Not on Sunday.")
+    search(house, 0.95, first)
+    whole = Path(shutil.copytree(house, tmp_path / "whole"))
+    second = documents_release.release(whole, NOON).release
+    moved = []
+    for n in range(20):
+        root = Path(shutil.copytree(house, tmp_path / "killed"))
+        killed = killed_at(n, lambda root=root: documents_release.release(root, NOON), frozenset({"replace"}))
+        live = records.live(root)
+        assert live in (first, second) and promote.settle(root) in (True, False)
+        assert champion.read(root / "champion-search.json", champion.SearchChampion).release == live
+        moved.append(live == second)
+        documents_release.release(root, NOON)
+        assert snapshot(root) == snapshot(whole) and live_build(root) == live_build(whole), n
+        shutil.rmtree(root)
+        if not killed:
+            break
+    assert not killed and moved == sorted(moved) and {*moved} == {False, True}
 
 
 def test_nothing_is_live_yet(tmp_path):

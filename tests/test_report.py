@@ -121,10 +121,11 @@ def test_nothing_that_was_written_elsewhere_can_run(night, tmp_path):
 
 
 def test_the_page_needs_no_network(night, tmp_path):
-    """No address but anchors and the checks beside it; a policy in the page forbids all loading as well."""
+    """No address but anchors, the checks beside it and the model card; a policy in the page forbids all loading as well."""
     tree = Tree(page(night, tmp_path / "out"))
     links = [attrs["href"] for attrs in tree.all("a")]
-    assert {link for link in links if not link.startswith("#")} == {"../validation/index.html"}
+    assert {link for link in links if not link.startswith("#")} == {
+        "../validation/index.html", "../../artifacts/release/card.html"}
     assert not [attrs for _, attrs in tree.tags for name in attrs if name in ("src", "srcset", "xlink:href", "action")]
     policy = [attrs["content"] for attrs in tree.all("meta") if attrs.get("http-equiv") == "Content-Security-Policy"]
     assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]

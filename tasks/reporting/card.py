@@ -20,10 +20,10 @@ from tasks.reporting import fitness, making, origin, quantization, verdict
 from tasks.reporting.figures import percent
 from tasks.reporting.markdown import markdown, plain
 from tasks.reporting.page import render
-from tasks.reporting.parts import Headline, Paragraph, Section
+from tasks.reporting.parts import Headline, Paragraph, Points, Section
 from tasks.reporting.reading import Figures
 from tasks.reporting.samples import LANGUAGES
-from tasks.reporting.words import interval, megabytes, per_cent
+from tasks.reporting.words import interval, megabytes, per_cent, plural
 
 TEXT, PAGE = "README.md", "card.html"
 
@@ -97,11 +97,16 @@ def attempt(facts: Facts, make: Callable[[], Any], instead: Any = None) -> Any:
 
 
 def gate(facts: Facts) -> list[Any]:
-    """The verdict in words, and every rule."""
+    """The verdict in words, what was compared with, and every rule."""
     judged = facts.told["gate"]
-    _, heading, why = verdict.verdict(judged)
-    what = " Only the rules on search were asked: the model was live." if "model_of" in facts.manifest else ""
-    return [Paragraph(f"{heading}. {why[0]}{what}"), *verdict.rules(judged).blocks]
+    heading = verdict.verdict(judged)[1]
+    rules, failed = plural(len(judged["reasons"]), "rule"), [reason for reason in judged["reasons"] if not reason["passed"]]
+    said = f"{heading}: {f'{len(failed)} of {rules} did not hold' if failed else f'all {rules} held'}."
+    if "model_of" in facts.manifest:
+        said += " Only the rules on search were asked, for the model was live."
+    if live := judged.get("champion_search") or judged.get("champion"):
+        said += f" Release {live} was live then."
+    return [Paragraph(said), *([Points([reason["why"] for reason in failed])] if failed else []), *verdict.rules(judged).blocks]
 
 
 def headlines(facts: Facts) -> list[Headline]:

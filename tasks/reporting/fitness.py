@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.rag.prompt import Template, grounded
 from tasks.reporting.behaviour import ABOUT, MODELS
-from tasks.reporting.figures import percent
+from tasks.reporting.figures import Group, dots, percent
+from tasks.reporting.learning import dot
 from tasks.reporting.making import languages
-from tasks.reporting.parts import Code, Paragraph, Points, Table
+from tasks.reporting.parts import Code, Paragraph, Picture, Pictures, Points, Table
 from tasks.reporting.reading import Figures
 from tasks.reporting.samples import LANGUAGES, NAMES
 from tasks.reporting.words import interval, per_cent, plural
@@ -26,6 +27,8 @@ ANSWERED = {  # of the answers to questions on documents
     "citation_precision": "citations that are right",
     "citation_recall": "the right document is cited",
 }
+SEEN = {"right": "right", "groundedness": "nothing beside", "cites_source": "cites rightly"}  # the chief of these
+MODES = ("dense", "sparse", "hybrid")  # of search
 MEASURES = {
     "correct": "right",
     "preferred": "as people prefer",
@@ -43,7 +46,9 @@ model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 question = {question}
 chat = [{{"role": "user", "content": question}}]
-asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+asked = tokenizer.apply_chat_template(
+    chat, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+)
 told = model.generate(**asked, max_new_tokens={tokens}, do_sample=False)
 print(tokenizer.decode(told[0, asked["input_ids"].shape[1]:], skip_special_tokens=True))
 '''
@@ -113,7 +118,7 @@ def evaluation(facts: Facts) -> list[Any]:
     evaluate, reward = facts.of("evaluate"), facts.of("reward")
     blocks: list[Any] = [Paragraph("Shares in per cent with their 95 % intervals (Wilson; of means: bootstrap).")]
     if "answers" in facts.metrics:
-        blocks.append(over_documents(facts.of("answers")))
+        blocks += [Pictures(pictures(facts.of("answers"), evaluate)), over_documents(facts.of("answers"))]
     else:
         blocks.append(Paragraph("The answers over these documents were not measured: the model was live, the documents are new."))
     blocks += [searched(facts.of("retrieve")), *held_out(evaluate)]
@@ -123,6 +128,33 @@ def evaluation(facts: Facts) -> list[Any]:
     if ordered:
         blocks.append(Table("The reward model orders pairs rightly", ("pairs", "%", "pairs in all"), ordered))
     return blocks
+
+
+def pictures(answers: Figures, evaluate: Figures) -> list[Picture]:
+    """The quantized model over documents in each language, and what the trainings brought before."""
+    spoken = [
+        Group(name, [dot(words, answers[key][code]) for key, words in SEEN.items() if code in answers[key]])
+        for code, name in LANGUAGES.items()
+        if code in answers["right"]
+    ]
+    trained = [
+        Group(words, [dot(NAMES[model], evaluate[key][model]["all"], model) for model in MODELS])
+        for key, words in MEASURES.items()
+        if all("all" in evaluate[key][model] for model in MODELS)
+    ]
+    drawn = (
+        ("Over documents, quantized", spoken, 112, "What is released, asked with what search found."),
+        ("On held-out cases, before quantization", trained, 62, "The last of them is better where it is small."),
+    )
+    return [
+        Picture(title, dots(groups, f"{title}: {_spoken(groups)}", room=room), remark)
+        for title, groups, room, remark in drawn
+        if groups
+    ]
+
+
+def _spoken(groups: list[Group]) -> str:
+    return "; ".join(f"{group.name}: " + ", ".join(f"{d.name} {percent(d.value)} %" for d in group.dots) for group in groups)
 
 
 def over_documents(answers: Figures) -> Table:
@@ -141,7 +173,8 @@ def searched(retrieve: Figures) -> Table:
     """What search puts before it."""
     spoken = {code: name for code, name in ALL.items() if code in retrieve["found"]}
     rows = [(f"the value is among the {retrieve['top_k']} passages", *(shown(retrieve["found"][code]) for code in spoken))]
-    for mode, by_language in retrieve["modes"].items():
+    for mode in (mode for mode in MODES if mode in retrieve["modes"]):
+        by_language = retrieve["modes"][mode]
         for key in ("recall@1", "recall@5", "mrr@10", "ndcg@10"):
             if any(key in by_language.get(code, {}) for code in spoken):
                 rows.append((f"{mode} search, {key}", *(_plain(by_language.get(code, {}).get(key)) for code in spoken)))
@@ -163,7 +196,7 @@ def held_out(evaluate: Figures) -> list[Any]:
     blocks: list[Any] = []
     if rows:
         caption = f"Before quantization, {plural(sum(evaluate['cases'].values()), 'held-out case')}"
-        blocks.append(Table(caption, ("", "language", *(NAMES[model] for model in MODELS)), rows, words=2))
+        blocks.append(Table(caption, ("", "language", *(NAMES[model] for model in MODELS)), rows, words=2, folded=True))
     if (told := evaluate["references"]) is not None:
         scores = [("chrF with the reference", *(shown(told["chrf"][model]) for model in MODELS))]
         blocks.append(Table(f"{plural(told['cases'], 'held-out instruction')}", ("", *(NAMES[m] for m in MODELS)), scores))

@@ -82,7 +82,7 @@ def data(facts: Facts) -> list[Any]:
     said = [
         f"The team's own data, version {raw['md5']} ({plural(raw['files'], 'file')}, {megabytes(raw['bytes'])} MB). "
         "Rows that stand in an evaluation set, or nearly, are left out of training.",
-        f"Preference training saw {plural(judged['annotations'], 'judgement')} of {plural(judged['annotators'], 'annotator')}"
+        f"Training used {plural(judged['annotations'], 'judgement')} of {plural(judged['annotators'], 'annotator')}"
         + (
             f"; where two or more judged the same two answers, all agree in {per_cent(prepare['agreement'])}."
             if prepare["agreement"] is not None
@@ -90,7 +90,7 @@ def data(facts: Facts) -> list[Any]:
         ),
     ]
     if facts.of("align")["steps"] == 0:
-        said[1] = f"{plural(judged['annotations'], 'judgement')} of people are in the data; no preference training took place."
+        said[1] += " No preference training took place."
     dropped = [(reason.rstrip(":"), f"{count:,}") for reason, count in prepare["dropped"].items()]
     return [
         Paragraph(said[0]),
@@ -131,8 +131,8 @@ def training(facts: Facts) -> list[Any]:
             + _aligned(align)
         ),
         Paragraph(
-            f"Both adapters are merged into dense weights. Over {plural(merge['positions'], 'position')} the largest |Δlogit| to "
-            f"the model with its adapters is {tiny(merge['max_logit_difference'])}, and the likeliest token is "
+            f"Both adapters are merged into dense weights. Over {plural(merge['positions'], 'position')} the logits differ from "
+            f"those of the model with its adapters by at most {tiny(merge['max_logit_difference'])}, and the likeliest token is "
             f"{'the same everywhere' if merge['argmax_equal'] else 'not everywhere the same'}."
         ),
     ]

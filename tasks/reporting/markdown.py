@@ -16,7 +16,8 @@ _MARKUP = re.compile(r"([\\`*_\[\]<>|~])")
 
 def markdown(sections: Sequence[Section]) -> str:
     """All sections, each under a heading of the second level."""
-    return "\n".join(f"## {plain(section.title)}\n\n" + "".join(map(_block, section.blocks)) for section in sections)
+    text = "".join(f"## {plain(section.title)}\n\n" + "".join(map(_block, section.blocks)) for section in sections)
+    return text.rstrip() + "\n"
 
 
 def plain(text: str) -> str:

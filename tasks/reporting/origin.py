@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.records import ORIGIN
 from tasks.reporting.parts import Cell, Paragraph, Table
-from tasks.reporting.words import megabytes, plural
+from tasks.reporting.words import plural
 
 if TYPE_CHECKING:
     from tasks.reporting.card import Facts
@@ -23,28 +23,25 @@ WHAT = {
 def stack(facts: Facts) -> list[Any]:
     """Processor, threads, precision and packages. No times: they differ from run to run."""
     made = facts.told["stack"]
-    rows = [
+    rows: list[tuple[Any, ...]] = [
         ("computed on", made["device"]),
         ("instruction set", f"{made.get('machine', '')} {made['instruction_set']}".strip()),
         ("threads", f"{made['threads']:,}"),
         ("precision", made["precision"]),
         ("Python", f"{made['python']}, {made.get('system', 'system not told')}"),
-        *((name, version) for name, version in made["packages"].items()),
-    ]
-    blocks: list[Any] = [
-        Paragraph("Another kind of processor or number of threads may change the bits without anything else having changed."),
-        Table("Stack", ("", "value"), rows, words=2),
+        ("packages", ", ".join(f"{name} {version}" for name, version in made["packages"].items())),
     ]
     if lock := made.get("lock"):
         differs = ", ".join(f"{name} {version}" for name, version in lock["otherwise"].items())
-        blocks.append(
-            Paragraph(
-                f"requirements.lock, SHA-256 {lock['sha256']}, pins {plural(lock['packages'], 'package')}; "
-                + (f"there was otherwise: {differs}." if differs else "all of them were just so."),
-                "note",
-            )
-        )
-    return blocks
+        outcome = f"otherwise there: {differs}" if differs else "all of them there just so"
+        rows += [
+            ("requirements.lock", Cell(lock["sha256"], "hash")),
+            ("", f"{plural(lock['packages'], 'package')} pinned, {outcome}"),
+        ]
+    return [
+        Paragraph("Another kind of processor or number of threads may change the bits without anything else having changed."),
+        Table("Stack", ("", "value"), rows, words=2),
+    ]
 
 
 def provenance(facts: Facts) -> list[Any]:
@@ -73,7 +70,7 @@ def provenance(facts: Facts) -> list[Any]:
     tables = [
         Table(
             WHAT[group],
-            ("what", "path", "MB", "SHA-256", *(("DVC",) if outs else ())),
+            ("what", "path", "bytes", "SHA-256", *(("DVC",) if outs else ())),
             [_row(name, part, outs) for name, part in told[group].items()],
             words=5,
             folded=group == "metrics",
@@ -86,13 +83,13 @@ def provenance(facts: Facts) -> list[Any]:
 
 
 def _row(name: str, part: Mapping[str, Any], outs: Mapping[str, str]) -> tuple[Any, ...]:
-    size = Cell(megabytes(part["bytes"]), "number")
+    size = Cell(f"{part['bytes']:,}", "number")
     dvc = (Cell(outs.get(part["path"]) or "–", "hash"),) if outs else ()
     return (name, Cell(part["path"], "code"), size, Cell(part["sha256"], "hash"), *dvc)
 
 
 def _weights(told: Mapping[str, Any]) -> dict[str, str]:
-    embedding, index = told["embedding"], told["index"]
+    embedding, index = told.get("embedding", {}), told.get("index", {})
     return {
         "embedding model": f"{embedding.get('model', '')} {embedding.get('weights_sha256', '')}".strip(),
         "index build": str(index.get("build", "")),
