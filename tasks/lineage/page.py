@@ -16,7 +16,7 @@ from tasks.reporting.figures import Bar, bars, fit
 from tasks.reporting.graph import Node, graph
 from tasks.reporting.page import render
 from tasks.reporting.parts import Cell, Headline, Paragraph, Picture, Pictures, Section, Table
-from tasks.reporting.words import megabytes, plural
+from tasks.reporting.words import plural
 from tasks.terminal import plain
 
 DRAWN = 14  # annotators in a picture; the table has them all
@@ -71,7 +71,7 @@ def headlines(found: Trace) -> Iterator[Headline]:
     stages = sum(len(night.stages) for night in found.nights)
     yield Headline("Stages", f"{stages:,}", plural(len(found.nights), "night"))
     served = sum(part.bytes for part in found.parts if not _inside(found, part.path))
-    yield Headline("Served", f"{megabytes(served)}\u00a0MB", plural(len(found.parts), "part"))
+    yield Headline("Served", words.megabytes(served), plural(len(found.parts), "part"))
 
 
 def pictures(found: Trace) -> Iterator[Any]:
