@@ -106,6 +106,13 @@ def withdraw(root: Path, who: str, dry: bool) -> list[str]:
     return leave(root, who, datetime.now(UTC), dry)
 
 
+def trace(root: Path, given: argparse.Namespace) -> Iterator[str]:
+    """Where a release comes from, or where a judgement went."""
+    from tasks.lineage.command import trace as walk
+
+    return walk(root, given.release, given.annotation, given.annotator, given.stage, given.html, given.json)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="nightshift", description=" ".join(__doc__.partition("\n\n")[0].split()))
@@ -117,6 +124,13 @@ def parser() -> argparse.ArgumentParser:
     shown = one.add_mutually_exclusive_group()
     shown.add_argument("--compare", metavar="OTHER", help="show what differs from this release")
     shown.add_argument("--card", action="store_true", help="write its model card as a page, and say where")
+    back = commands.add_parser("trace", help="where a release comes from, or which releases a judgement has shaped")
+    back.add_argument("release", nargs="?", metavar="RELEASE", help="back to stages, data, annotations (default: the live one)")
+    back.add_argument("--annotation", metavar="ID", help="this annotation forward; with RELEASE: what it was in that one")
+    back.add_argument("--annotator", metavar="WHO", help="all of a person's forward; with --annotation: theirs of this id")
+    back.add_argument("--stage", metavar="NAME", help="one stage of the release in full: command, parameters, inputs, outputs")
+    back.add_argument("--html", type=Path, metavar="FILE", help="write the release's trace as a page")
+    back.add_argument("--json", action="store_true", help="all of it as one JSON object")
     out = commands.add_parser("promote", help="make the candidate of the last night live")
     out.add_argument("--documents", action="store_true", help="the live model with the documents of the last dvc repro retrieve")
     out.add_argument("--again", action="store_true", help="also when this very release was rolled back before")
@@ -168,6 +182,7 @@ def main(words: list[str] | None = None) -> int:
         "show": lambda: (
             listing.card(root, given.release) if given.card else listing.show(root, given.release, given.compare)
         ),
+        "trace": lambda: trace(root, given),
         "promote": lambda: promote_candidate(root, given.documents, given.again, given.commit),
         "rollback": lambda: roll_back(root, given.release, given.commit),
         "builds": lambda: live_index.listing(root),

@@ -43,7 +43,8 @@ class Code:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell that is no plain text: "code", "hash" (breaks anywhere), "number", "good", "bad"."""
+    """One cell that is no plain text: "code", "short" (code on one line), "hash" (breaks anywhere), "number", "good",
+    "bad"."""
 
     text: str
     kind: str = ""
