@@ -68,8 +68,9 @@ elif stage == "release":
 else:
     text = "".join(file.read_text() for path in inputs for file in (sorted(path.rglob("*.*")) if path.is_dir() else [path]))
     (out / "text.txt").write_text(stage + hashlib.sha256(text.encode()).hexdigest())
-    answer = {"set": "context", "answer": "x"} if stage == "evaluate" else {"rank": 1, "found": True}
-    (out / "challenger.json").write_text(json.dumps({"case-1": {"case": "00", **answer}}))
+    told = {"answers": {"case-1": {"case": "00", "set": "context", "answer": "x"}}}
+    found = {"questions": {"case-1": {"case": "00", "rank": 1, "found": True}}}
+    (out / "challenger.json").write_text(json.dumps(told if stage == "evaluate" else found))
 pathlib.Path("metrics").mkdir(exist_ok=True)
 pathlib.Path(f"metrics/{stage}.json").write_text('{"letters": 7}')
 '''

@@ -16,7 +16,7 @@ from typing import Any
 
 from tasks.errors import DataError
 from tasks.files import write_atomic
-from tasks.reporting import fitness, making, origin, quantization, verdict
+from tasks.reporting import fitness, making, origin, quantization, rules, verdict
 from tasks.reporting.figures import percent
 from tasks.reporting.markdown import markdown, plain
 from tasks.reporting.page import render
@@ -100,13 +100,13 @@ def gate(facts: Facts) -> list[Any]:
     """The verdict in words, what was compared with, and every rule."""
     judged = facts.told["gate"]
     heading = verdict.verdict(judged)[1]
-    rules, failed = plural(len(judged["reasons"]), "rule"), [reason for reason in judged["reasons"] if not reason["passed"]]
-    said = f"{heading}: {f'{len(failed)} of {rules} did not hold' if failed else f'all {rules} held'}."
+    count, failed = plural(len(judged["reasons"]), "rule"), [reason for reason in judged["reasons"] if not reason["passed"]]
+    said = f"{heading}: {f'{len(failed)} of {count} did not hold' if failed else f'all {count} held'}."
     if "model_of" in facts.manifest:
         said += " Only the rules on search were asked, for the model was live."
     if live := judged.get("champion_search") or judged.get("champion"):
         said += f" Release {live} was live then."
-    return [Paragraph(said), *([Points([reason["why"] for reason in failed])] if failed else []), *verdict.rules(judged).blocks]
+    return [Paragraph(said), *([Points([reason["why"] for reason in failed])] if failed else []), *rules.rules(judged).blocks]
 
 
 def headlines(facts: Facts) -> list[Headline]:
