@@ -249,7 +249,7 @@ def test_the_page_shows_every_stage_and_annotation(told, tmp_path):
     """Of a release with two nights: a picture of each, every stage with its parameters, every id."""
     lines(told.root, None, html=tmp_path / "trace.html")
     html = (tmp_path / "trace.html").read_text()
-    assert html.count("Stages of the night of") == 2 and "Only its documents are new" in html
+    assert html.count("Stages, night of 2026-11-2") == 2 and "Only its documents are new" in html
     assert "prepare.eval_share" in html and "ls12-0123abcd" in html and told.record(3)["dvc"]["lock_sha256"] in html
     assert words.moment(told.record(3)["published"]) in html
 

@@ -6,8 +6,8 @@
     cache.py     DVC's cache, by hash
     back.py      a release → parts → stages → data → annotations
     forward.py   an annotation, or an annotator → releases
-    words.py     both, for a terminal
-    page.py      the first, as a page; graph.py draws its stages
+    command.py   which of the two is asked for; words.py says it in a terminal
+    page.py      the first, as a page; tasks/reporting/graph.py draws its stages
 
 Nothing is written down for this alone: all of it is read from what a night and a promotion leave in git and in releases/,
 so it can neither go stale nor be forgotten, and each claim is checked by the hash that names it.
