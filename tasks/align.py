@@ -57,6 +57,7 @@ def align(cfg: Align, compute: Compute, seed: Seed, dataset: Path, base: Path, s
     Without training pairs nothing is trained, as by method none: the aligned model is then the SFT model.
     """
     methods.method(cfg.method)  # a misspelt method fails before anything is loaded
+    compute = compute.at(cfg.precision)
     set_up(compute, seed.value)
     policy, tokenizer = load_policy(base, [sft], compute)
     path = dataset / "train.jsonl"

@@ -73,6 +73,7 @@ def reward(cfg: Reward, compute: Compute, seed: Seed, dataset: Path, evaluation:
 
     Without training pairs nothing is trained: the score is then the mean log-probability of an answer's tokens.
     """
+    compute = compute.at(cfg.precision)
     set_up(compute, seed.value)
     policy, tokenizer = load_policy(base, [sft], compute)
     path = dataset / "train.jsonl"

@@ -49,7 +49,7 @@ def write_release(folder: Path, paths: dict[str, Path]) -> None:
     write_atomic(folder / "data.dvc", f"outs:\n- md5: {HASH[:32]}.dir\n  size: 2100000\n  nfiles: 81\n  path: data\n")
     places = {"right %": "evaluate.correct.aligned.all.share"}
     cfg = Release(name="larkfield-assistant", license="apache-2.0", figures=places)
-    answering = Answers(top_k=2, headings="section", depth=10, reranker=None, reranker_revision=None, rerank=20,
+    answering = Answers(precision=None, top_k=2, headings="section", depth=10, reranker=None, reranker_revision=None, rerank=20,
                         max_new_tokens=40, batch_size=64, grounded_share=0.8)
     for kind in ("preferences", "instructions"):
         write_jsonl(folder / "trained" / kind / "train.jsonl", [])

@@ -10,7 +10,7 @@ from tasks.params import Gate
 RULES = FLOORS | SEARCH_FLOORS
 CFG = Gate(correct=0.6, correct_in_any_language=0.5, preferred=0.6, abstains=0.6, over_abstains=0.3, degenerate=0.05,
            most_frequent=0.3, sft_gain=0.1, reference_gain=0.02, alignment_loss=0.05, kl=20.0, reward_accuracy=0.55,
-           agreement=0.95,
+           agreement=0.95, quantized_correct_loss=0.05, quantized_preferred_loss=0.05, quantized_degenerate=0.05,
            documents_right=0.4, documents_found=0.7, retrieval_loss=0.05, champion_correct_loss=0.05,
            champion_preferred_loss=0.05, champion_cases=50)
 OFF = dict.fromkeys(name for name in Gate.model_fields if name != "champion_cases") | {"champion_cases": 50}
@@ -42,7 +42,9 @@ def night():
             "champion": None,
         },
         "reward": {"correctness": {"accuracy": share(0.8)}},
-        "quantize": {"int4": {"agreement": {"mean": 0.99}}},
+        "quantize": {"quantized": {"agreement": {"mean": 0.99}}, "kept": {
+            "right": {"lost": {"high": 0.012}}, "preferred": {"lost": {"high": 0.02}},
+            "degenerate": {"quantized": {"share": {"share": 0.004}}}}},
         "retrieve": {"found": {"all": share(0.9)}, "champion": None},
         "answers": {"right": {"all": share(0.7)}},
     }
@@ -70,7 +72,7 @@ def put(metrics, file, key, value):
 
 
 def test_first_release_meets_the_floors_only(tmp_path):
-    """A good night passes by 15 rules, and none of them is about a champion."""
+    """A good night passes by 18 rules, and none of them is about a champion."""
     report = judge(tmp_path, night())
     assert report.promote
     assert report.champion is None and report.champion_search is None
@@ -157,8 +159,8 @@ def test_data_without_evaluation_sets_is_refused_rule_by_rule(tmp_path):
 def test_a_missing_figure_is_an_error(tmp_path):
     """A metrics file of another version names the file and the key."""
     metrics = night()
-    del metrics["quantize"]["int4"]
-    with pytest.raises(DataError, match=r"quantize.json: has no int4.agreement.mean; run the stage"):
+    del metrics["quantize"]["quantized"]
+    with pytest.raises(DataError, match=r"quantize.json: has no quantized.agreement.mean; run the stage"):
         judge(tmp_path, metrics)
 
 

@@ -8,13 +8,14 @@ import pytest
 from tasks import quantize as stage
 from tasks.errors import ModelError
 from tasks.files import sha256_tree, write_jsonl
-from tasks.params import Quantize, Seed
+from tasks.params import Quantize, Seed, load
 from tasks.training import quantized
 from tests.evaluation_fixtures import CPU, teach, write_base, write_cases
 from tests.training_fixtures import instruction_rows
 
-CFG = Quantize(bits=4, group_size=32, act_order=False, damp=0.05, scale_search=False, calibration_chats=32,
-               max_length=128, chats=24, max_new_tokens=16, batch_size=16)
+CFG = Quantize(precision=None, bits=4, group_size=32, symmetric=True, act_order=False, act_group_aware=True, damp=0.05,
+               scale_search=False, calibration_chats=32, max_length=128, chats=24, max_new_tokens=16, batch_size=16)
+JUDGING = load(Path(__file__).parents[1] / "params.yaml").evaluate
 FILES = {"chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", "quantize_config.json",
          "tokenizer.json", "tokenizer_config.json"}
 
@@ -34,23 +35,24 @@ def world(tmp_path_factory):
 def run(root: Path, merged: Path, name: str):
     """The stage, as the shell door calls it: into an empty folder."""
     (root / name).mkdir()
-    return stage.quantize(CFG, CPU, Seed(value=7), merged, root / "instructions", root / "evaluation", root / name)
+    return stage.quantize(CFG, JUDGING, CPU, Seed(value=7), merged, root / "instructions", root / "evaluation", root / name)
 
 
-def dense(int4: Path) -> dict:
-    """The quantized weights by the format's definition, without gptqmodel: w = (q − z − 1) · s, 8 values an int32."""
+def dense(folder: Path, bits: int = 4) -> dict:
+    """The quantized weights by the format's definition, without gptqmodel: w = (q − z) · s, 32 / bits values an int32, and
+    z − 1 is stored in as many bits, so that a zero-point of 0 stands as the largest level."""
     import torch
     from safetensors.torch import load_file
 
-    tensors, weights = load_file(int4 / "model.safetensors"), {}
-    shifts = torch.arange(0, 32, 4, dtype=torch.int32)
+    tensors, weights, top = load_file(folder / "model.safetensors"), {}, 2**bits - 1
+    shifts = torch.arange(0, 32, bits, dtype=torch.int32)
     for key in [name for name in tensors if name.endswith(".qweight")]:
         name = key.removesuffix(".qweight")
-        packed, zeros = tensors[key], tensors[f"{name}.qzeros"]  # (in / 8, out), (groups, out / 8)
-        q = ((packed[:, None, :] >> shifts[None, :, None]) & 15).reshape(-1, packed.shape[1])  # (in, out)
-        z = ((zeros[:, :, None] >> shifts) & 15).reshape(zeros.shape[0], -1)  # (groups, out)
+        packed, zeros = tensors[key], tensors[f"{name}.qzeros"]  # (in / 8, out), (groups, out / 8) at 4 bits
+        q = ((packed[:, None, :] >> shifts[None, :, None]) & top).reshape(-1, packed.shape[1])  # (in, out)
+        z = (((zeros[:, :, None] >> shifts) & top).reshape(zeros.shape[0], -1) + 1) & top  # (groups, out)
         groups = tensors[f"{name}.g_idx"].long()
-        weights[name] = ((q - z[groups] - 1) * tensors[f"{name}.scales"].float()[groups]).T.contiguous()
+        weights[name] = ((q - z[groups]) * tensors[f"{name}.scales"].float()[groups]).T.contiguous()
     return weights
 
 
@@ -81,14 +83,14 @@ def test_config_is_plain_gptq_with_rope_theta_for_old_readers(world):
 
 
 def test_checkpoint_means_what_the_format_says(world):
-    """Dequantized by hand into the unquantized model, it gives the logits of the loaded int4 model."""
+    """Dequantized by hand into the unquantized model, it gives the logits of the loaded model."""
     import torch
 
     from tasks.training.models import load_base
 
     root, merged, _ = world
     model, tokenizer = load_base(merged, CPU)
-    small, _ = quantized.load_int4(root / "int4", CPU)
+    small, _ = quantized.load_quantized(root / "int4", CPU)
     weights = dense(root / "int4")
     assert set(weights) == set(quantized.quantizable(model))
     for name, layer in quantized.quantizable(model).items():
@@ -103,9 +105,9 @@ def test_report(world):
     _, _, report = world
     assert report.layers.quantized == 14  # 2 blocks of q, k, v, o, gate, up, down
     assert report.layers.fallbacks == []
-    assert report.int4.kl.mean < report.rounded.kl.mean
-    assert 0.5 < report.int4.agreement.mean <= 1
-    assert report.int4.identical.n == report.chats == 24
+    assert report.quantized.kl.mean < report.rounded.kl.mean
+    assert 0.5 < report.quantized.agreement.mean <= 1
+    assert report.quantized.identical.n == report.chats == 24
     assert report.rounded.identical is None
     sizes = report.sizes
     assert sizes.quantized_bytes + sizes.unquantized_bytes == sizes.total_bytes
@@ -130,11 +132,11 @@ def test_a_layer_left_out_is_an_error(world, tmp_path):
         stage.weigh(model, merged)
 
 
-def test_load_int4_refuses_a_dense_folder(world):
+def test_loading_refuses_a_dense_folder(world):
     """The unquantized folder is no GPTQ checkpoint, and the message says what to run."""
     _, merged, _ = world
     with pytest.raises(ModelError, match="is no GPTQ checkpoint; run the stage that writes it"):
-        quantized.load_int4(merged, CPU)
+        quantized.load_quantized(merged, CPU)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,7 @@ def test_round_to_nearest_by_hand():
     import torch
 
     weight = torch.tensor([[7.5, 3.4, -2.6, 0.0]])
-    assert quantized.round_to_nearest(weight, bits=4, group_size=4).tolist() == [[7.0, 3.0, -3.0, 0.0]]
+    assert quantized.round_to_nearest(weight, bits=4, group_size=4, symmetric=True).tolist() == [[7.0, 3.0, -3.0, 0.0]]
 
 
 def test_round_to_nearest_keeps_groups_apart():
@@ -173,7 +175,7 @@ def test_round_to_nearest_keeps_groups_apart():
     import torch
 
     weight = torch.tensor([[7.5, -7.0, 75.0, -70.0, 0.0, 0.0]])
-    assert quantized.round_to_nearest(weight, bits=4, group_size=2).tolist() == [[7.0, -7.0, 70.0, -70.0, 0.0, 0.0]]
+    assert quantized.round_to_nearest(weight, bits=4, group_size=2, symmetric=True).tolist() == [[7.0, -7.0, 70.0, -70.0, 0.0, 0.0]]
 
 
 def test_log_is_read_and_removed(tmp_path):
