@@ -121,13 +121,16 @@ def run(name: str, words: list[str]) -> None:
 
 
 def check_precisions(sections: Params) -> None:
-    """ModelError where any stage asks for a precision that this machine has not: the first stage of a night says so, not
+    """Raise ModelError where any stage asks for a precision that this machine has not: the first stage of a night says so, not
     the one that would meet it hours later."""
-    for place, precision in sections.precisions().items():
-        if precision != "fp32":
+    from tasks.params import Training
+
+    for place, section in sections.precisions().items():
+        compute = sections.compute.at(section.precision)
+        if compute.precision != "fp32":
             from tasks.training.models import check_precision
 
-            check_precision(sections.compute.at(precision), place)
+            check_precision(compute, place, training=isinstance(section, Training))
 
 
 def _keep(name: str, outputs: dict[Path, Path]) -> None:

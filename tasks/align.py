@@ -58,7 +58,7 @@ def align(cfg: Align, compute: Compute, seed: Seed, dataset: Path, base: Path, s
     """
     methods.method(cfg.method)  # a misspelt method fails before anything is loaded
     compute = compute.at(cfg.precision)
-    set_up(compute, seed.value)
+    set_up(compute, seed.value, training=True)
     policy, tokenizer = load_policy(base, [sft], compute)
     path = dataset / "train.jsonl"
     rows = read_rows(path, PAIR, empty=True)

@@ -58,7 +58,7 @@ class Precise(Section):
     """A stage that computes, and may say how exactly."""
 
     precision: Precision | None = Field(
-        description="arithmetic of this stage: fp32, bf16 or fp16 (a GPU's); null: compute.precision")
+        description="arithmetic of this stage: fp32, bf16 or fp16 (in which a GPU alone trains); null: compute.precision")
 
 
 class SqlSource(Section):
@@ -487,12 +487,17 @@ class Params(Section):
     feedback: Feedback
     nightly: Nightly
 
-    def precisions(self) -> dict[str, str]:
-        """Place in params.yaml → precision that a stage computes in, its own or compute.precision."""
-        found = {f"{name}.precision": getattr(self, name).precision for name in type(self).model_fields
-                 if isinstance(getattr(self, name), Precise)}
-        return {"compute.precision": self.compute.precision,
-                **{place: precision for place, precision in found.items() if precision is not None}}
+    def precisions(self) -> dict[str, Precise]:
+        """Where params.yaml says how exactly a stage computes, its own place or compute.precision → such a section, one that
+        trains before one that answers."""
+        found: dict[str, Precise] = {}
+        for name in type(self).model_fields:
+            section = getattr(self, name)
+            if isinstance(section, Precise):
+                place = "compute.precision" if section.precision is None else f"{name}.precision"
+                if place not in found or isinstance(section, Training):
+                    found[place] = section
+        return found
 
     def section(self, kind: type[Kind]) -> Kind:
         """The one section of this type; the way a stage's signature asks for its parameters."""

@@ -74,7 +74,7 @@ def reward(cfg: Reward, compute: Compute, seed: Seed, dataset: Path, evaluation:
     Without training pairs nothing is trained: the score is then the mean log-probability of an answer's tokens.
     """
     compute = compute.at(cfg.precision)
-    set_up(compute, seed.value)
+    set_up(compute, seed.value, training=True)
     policy, tokenizer = load_policy(base, [sft], compute)
     path = dataset / "train.jsonl"
     pairs, too_long = encode_pairs(tokenizer, read_rows(path, PAIR, empty=True), cfg.max_length, str(path))

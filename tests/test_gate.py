@@ -149,9 +149,10 @@ def test_data_without_evaluation_sets_is_refused_rule_by_rule(tmp_path):
     metrics["evaluate"] |= {"degenerate": {}, "sft_over_base": None, "aligned_over_sft": {"correct": None}, "kl": None,
                             "references": None}
     metrics["reward"]["correctness"] = None
+    metrics["quantize"]["kept"] |= {"right": None, "preferred": None}
     metrics["answers"], metrics["retrieve"] = {"right": {}}, {"found": {}, "champion": None}
     report = judge(tmp_path, metrics)
-    assert [reason.rule for reason in report.reasons if reason.passed] == ["agreement"]
+    assert [reason.rule for reason in report.reasons if reason.passed] == ["agreement", "quantized_degenerate"]
     assert {reason.why.partition(": ")[2] for reason in report.reasons if not reason.passed} == {"no case to measure it on"}
     assert judge(tmp_path, metrics, Gate(**OFF | {"agreement": 0.95})).promote
 

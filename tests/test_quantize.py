@@ -109,10 +109,44 @@ def test_report(world):
     assert 0.5 < report.quantized.agreement.mean <= 1
     assert report.quantized.identical.n == report.chats == 24
     assert report.rounded.identical is None
+    assert (report.order, report.symmetric) == ("group", True)
+    # 12 cases a set, of which chance left 24: answerable ones are judged right or wrong, all of them degenerate or not
+    kept = report.kept
+    assert kept.right.lost.n + kept.abstains.lost.n == kept.degenerate["quantized"].share.n == 24
+    assert kept.right.lost.difference == pytest.approx(kept.right.unquantized.share - kept.right.quantized.share, abs=1e-6)
     sizes = report.sizes
     assert sizes.quantized_bytes + sizes.unquantized_bytes == sizes.total_bytes
     assert sizes.unquantized[0] == "model.embed_tokens.weight"
     assert report.calibration.chats == 32
+
+
+def test_in_bfloat16(world):
+    """GPTQ's own passes and the comparison in bf16: the packed weights differ, and what is left unquantized is bf16."""
+    from safetensors.torch import load_file
+
+    root, merged, report = world
+    (root / "bf16").mkdir()
+    cfg = CFG.model_copy(update={"precision": "bf16", "chats": 8})
+    found = stage.quantize(cfg, JUDGING, CPU, Seed(value=7), merged, root / "instructions", root / "evaluation", root / "bf16")
+    assert {str(t.dtype) for n, t in load_file(root / "bf16" / "model.safetensors").items() if "norm" in n or "embed" in n} == {
+        "torch.bfloat16"}
+    assert found.layers.modules != report.layers.modules
+    assert found.quantized.agreement.mean > 0.5 and found.sizes.bits_a_weight == report.sizes.bits_a_weight
+
+
+def test_another_end_token_is_refused(world, tmp_path):
+    """Had the packer changed the generation settings, the model would never stop where they are read."""
+    import shutil
+
+    from tasks.training.folders import check_same_chat
+
+    root, merged, _ = world
+    check_same_chat(merged, root / "int4")
+    shutil.copytree(root / "int4", tmp_path / "int4")
+    settings = json.loads((tmp_path / "int4" / "generation_config.json").read_text())
+    (tmp_path / "int4" / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": 0}))
+    with pytest.raises(ModelError, match=r"int4/generation_config.json: has eos_token_id 0, and .*merged/.* has 3"):
+        check_same_chat(merged, tmp_path / "int4")
 
 
 def test_again_gives_the_same_bytes(world):
@@ -175,7 +209,35 @@ def test_round_to_nearest_keeps_groups_apart():
     import torch
 
     weight = torch.tensor([[7.5, -7.0, 75.0, -70.0, 0.0, 0.0]])
-    assert quantized.round_to_nearest(weight, bits=4, group_size=2, symmetric=True).tolist() == [[7.0, -7.0, 70.0, -70.0, 0.0, 0.0]]
+    found = quantized.round_to_nearest(weight, bits=4, group_size=2, symmetric=True)
+    assert found.tolist() == [[7.0, -7.0, 70.0, -70.0, 0.0, 0.0]]
+
+
+def test_round_to_nearest_with_zero_points_by_hand():
+    """From −3 to 12 in 15 steps of 1, level 3 is 0: 0.4 → 0, −2.6 → −3. All above 0: 0 stays in the range, 15 steps of 1."""
+    import torch
+
+    weight = torch.tensor([[-3.0, 12.0, 0.4, -2.6, 15.0, 1.2, 7.6, 3.4]])
+    found = quantized.round_to_nearest(weight, bits=4, group_size=4, symmetric=False)
+    assert found.tolist() == [[-3.0, 12.0, 0.0, -3.0, 15.0, 1.0, 8.0, 3.0]]
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_round_to_nearest_has_the_grid_of_gptq(bits, symmetric):
+    """A comparison on another grid would say nothing of GPTQ; only the scale in fp16 (1 in 2,048) tells the two apart."""
+    import torch
+
+    with quantized.hushed("gptqmodel", "cannot be imported"):
+        from gptqmodel import QuantizeConfig
+        from gptqmodel.quantization.quantizer import Quantizer
+
+        theirs = Quantizer(QuantizeConfig(bits=bits, group_size=32, sym=symmetric))
+        theirs.configure(perchannel=True)
+    weight = torch.randn(8, 32, generator=torch.Generator().manual_seed(1)) + 0.5
+    theirs.find_params(weight, weight=True)
+    found = quantized.round_to_nearest(weight, bits, 32, symmetric)
+    assert torch.allclose(found, theirs.quantize(weight), rtol=2**-11, atol=1e-6)
 
 
 def test_log_is_read_and_removed(tmp_path):
@@ -185,6 +247,8 @@ def test_log_is_read_and_removed(tmp_path):
                    "1,mlp.up_proj,0.5,790,0.05000,0.030\n1,mlp.down_proj,fallback(rtn): 0.1,3,0.05000,0.001\n")
     layers = stage.read_log(log)
     assert (layers.quantized, layers.worst, layers.worst_loss) == (3, "layers.1.mlp.up_proj", 0.5)
+    assert [(m.name, m.loss, m.tokens) for m in layers.modules] == [
+        ("layers.0.mlp.up_proj", 0.25, 800), ("layers.1.mlp.down_proj", None, 3), ("layers.1.mlp.up_proj", 0.5, 790)]
     assert (layers.fallbacks, layers.least_tokens) == (["layers.1.mlp.down_proj"], 3)
     assert not log.exists()
 
@@ -228,3 +292,39 @@ def test_what_is_not_quantized_is_halved_where_nothing_is_lost(tmp_path):
     first = sha256_tree(tmp_path)
     stage.halve(tmp_path)
     assert sha256_tree(tmp_path) == first
+
+
+ORDERS = {"as they stand": {}, "activation": {"act_order": True}, "group": {"act_group_aware": True}}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_every_combination_means_what_the_format_says(world, tmp_path, bits, symmetric, order):
+    """Really quantized, loaded by transformers, and equal to the weights unpacked by hand as far as the kernel rounds: to
+    bf16 at 4 bits (0.02 of logits up to 9), to fp16 sums at 8. Each comes nearer to the model than the coarser grid could."""
+    import torch
+
+    from tasks.training.models import load_base
+
+    root, merged, _ = world
+    cfg = Quantize.model_validate({**CFG.model_dump(), "bits": bits, "symmetric": symmetric, "act_order": False,
+                                   "act_group_aware": False, "scale_search": symmetric, **ORDERS[order]})
+    model, tokenizer = load_base(merged, CPU)
+    chats, _ = stage.calibration_chats(cfg, 7, tokenizer, root / "instructions" / "train.jsonl")
+    stage.run_gptq(cfg, CPU, merged, chats[:8], tmp_path / "out")
+    layers = stage.read_log(tmp_path / "out" / "quant_log.csv")
+    assert [m.tokens for m in layers.modules] == [sum(map(len, chats[:8]))] * 14
+    stage.complete_folder(merged, tmp_path / "out")
+    settings = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    assert [settings[key] for key in ("bits", "sym", "desc_act")] == [bits, symmetric, order == "activation"]
+    small, _ = quantized.load_quantized(tmp_path / "out", CPU)
+    ids = torch.tensor([tokenizer("It opens at 42. [1]")["input_ids"]])
+    weights = dense(tmp_path / "out", bits)
+    with torch.inference_mode():
+        exact, found = model(ids).logits, small(ids).logits.float()
+        for name, layer in quantized.quantizable(model).items():
+            layer.weight.data = weights[name]
+        by_hand = model(ids).logits
+    assert (found - by_hand).abs().max() < (0.03 if bits == 4 else 0.001)
+    assert 0.001 < (by_hand - exact).abs().max() < (0.3 if bits == 4 else 0.02)

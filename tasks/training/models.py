@@ -29,14 +29,14 @@ TEMPLATE = "chat_template.jinja"
 PROBE = [{"role": "user", "content": "What time is it?"}, {"role": "assistant", "content": "It is 11:00. [1]"}]
 
 
-def set_up(compute: Compute, seed: int | None = None) -> torch.device:
+def set_up(compute: Compute, seed: int | None = None, training: bool = False) -> torch.device:
     """Threads, deterministic kernels and seeds of this process; returns the device to work on.
 
     ModelError where that device cannot compute in `compute.precision`.
     """
     import torch
 
-    check_precision(compute, "compute.precision")
+    check_precision(compute, "precision", training)
     keep_memory()
     torch.set_num_threads(compute.threads)
     # Some GPU kernels have no deterministic twin: a warning there, identical bytes on a CPU.
@@ -71,14 +71,17 @@ def device_of(compute: Compute) -> torch.device:
     return torch.device("cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def check_precision(compute: Compute, place: str) -> None:
-    """Raise ModelError, about `place` in params.yaml, where the hardware cannot compute in `compute.precision`."""
+def check_precision(compute: Compute, place: str, training: bool) -> None:
+    """Raise ModelError, about `place` in params.yaml, where the hardware cannot compute in `compute.precision`.
+
+    A CPU answers in any of them, the slower the less of it is built for them.
+    """
     import torch
 
     device = device_of(compute)
-    if compute.precision == "fp16" and device.type == "cpu":
-        raise ModelError(place, "is fp16 and there is no GPU here: on a CPU a training would not scale its loss, and gradients "
-                         "would vanish", "take fp32 or bf16")
+    if compute.precision == "fp16" and device.type == "cpu" and training:
+        raise ModelError(place, "is fp16, in which only a GPU trains: small gradients vanish unless the loss is scaled, and the "
+                         "trainer would go on in fp32 and not say so", "take fp32 or bf16, or give each training its own")
     if compute.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ModelError(place, f"is bf16, which {torch.cuda.get_device_name()} cannot compute in", "take fp32 or fp16")
 

@@ -66,6 +66,7 @@ class LocalEmbedder:
             ) from error
         from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
+        self._lowered = precision != "fp32"
         lower(self._model, precision)
         self.name, self._batch_size = name, batch_size
         self._padded = not isinstance(self._model[0], StaticEmbedding)
@@ -112,6 +113,8 @@ class LocalEmbedder:
             )
         # A text of which the model knows no token has no direction; it stays 0 and is found by its words alone.
         vectors[lengths < 0.5] = 0.0
+        if self._lowered:  # lengths were made 1 in few digits
+            vectors /= np.where(lengths < 0.5, 1, lengths)[:, None]
         return vectors
 
     def _groups(self, kind: str, texts: Sequence[str]) -> Iterator[tuple[list[int], int, int]]:
