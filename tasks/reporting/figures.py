@@ -198,8 +198,8 @@ def shades(cells: Sequence[Cell], alt: str) -> Markup:
         x, y = SHORT + wide * columns.index(cell.column), ROW * rows.index(cell.row)
         strength = 0.0 if not cell.value else 0.12 + 0.88 * ((math.log(cell.value) - low) / (high - low) if high > low else 1)
         kind = "cell none" if cell.value is None else "cell"
-        box = Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}" fill-opacity="{:.2f}"><title>{}</title></rect>')
-        parts.append(box.format(kind, _n(x + 0.5), _n(y + 0.5), _n(wide - 1), _n(ROW - 1), strength, cell.hint))
+        box = Markup('<g><title>{}</title><rect class="{}" x="{}" y="{}" width="{}" height="{}" fill-opacity="{:.2f}"/></g>')
+        parts.append(box.format(cell.hint, kind, _n(x + 0.5), _n(y + 0.5), _n(wide - 1), _n(ROW - 1), strength))
     every = math.ceil(len(columns) / 8)
     parts += [_text(SHORT + wide * (x + 0.5), ROW * len(rows) + 13, column, "tick")
               for x, column in enumerate(columns) if x % every == 0]

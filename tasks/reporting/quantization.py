@@ -7,6 +7,7 @@ from tasks.reporting.parts import Paragraph, Picture, Pictures, Section, Table
 from tasks.reporting.reading import Figures
 from tasks.reporting.words import megabytes, per_cent, plural, signed, tiny
 
+KINDS = ("q", "k", "v", "o", "gate", "up", "down")  # in the order of a block; others follow
 ORDER = {"activation": ", columns in order of activation", "group": ", groups in order of activation", "as they stand": ""}
 
 
@@ -139,5 +140,6 @@ def by_layer(layers: Figures):
         said = "rounded to nearest" if module["loss"] is None else tiny(module["loss"])
         hint = f"{module['name']}: {said}, {plural(module['tokens'], 'token')}"
         cells.append(Cell(kind.rsplit(".", 1)[-1].removesuffix("_proj"), block, module["loss"], hint))
+    cells.sort(key=lambda cell: KINDS.index(cell.row) if cell.row in KINDS else len(KINDS))
     worst = f", most in {layers['worst']}: {tiny(layers['worst_loss'])}" if layers["worst"] else ""
     return shades(cells, f"Loss of each layer by kind and block{worst}")
