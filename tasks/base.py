@@ -59,8 +59,8 @@ class BaseReport(Report):
 def base(cfg: Base, quantize: Quantize, compute: Compute, starter: Path, templates: Path, out: Path) -> BaseReport:
     """Load the base model, install the chat template, and write a complete model folder.
 
-    ModelError where its layers could not be quantized as section quantize wants it: found out by that stage, the same costs
-    a night.
+    ModelError where its layers could not be quantized as section `quantize` has it: the stage that would meet it first comes
+    after the trainings.
     """
     set_up(compute)
     quiet()

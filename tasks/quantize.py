@@ -62,7 +62,7 @@ class Layers(Report):
     """What GPTQ says of the layers."""
 
     quantized: int = Field(description="linear layers quantized")
-    modules: list[Module] = Field(description="all of them, in the order of the model")
+    modules: list[Module] = Field(description="all of them, by block and name")
     fallbacks: list[str] = Field(description="layers that saw too few tokens and were rounded to nearest instead")
     least_tokens: int = Field(description="calibration tokens of the layer that saw fewest")
     worst: str = Field(description="layer with the largest loss")
