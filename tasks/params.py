@@ -244,7 +244,8 @@ class Evaluate(Precise):
     concise_words: Count = Field(description="most words of a concise English answer; citations are not counted")
     concise_characters: Count = Field(description="most letters, digits and characters of a concise Chinese answer")
     kl_prompts: Count = Field(description="held-out prompts to which the aligned model is sampled for its KL")
-    champion_cases: Count = Field(description="cases of each set whose answers travel with a release")
+    champion_cases: Count | None = Field(
+        description="cases of each set whose answers travel with a release, to be compared with the next ones; null: all")
     reference_cases: Count = Field(description="held-out instruction rows whose answers are compared by chrF, at most")
 
 
@@ -379,12 +380,35 @@ class Gate(Section):
         description="least share of questions on data/documents that the quantized model answers right")
     documents_found: Fraction | None = Field(description="least share of them whose retrieved passages hold the value")
     retrieval_loss: Fraction | None = Field(
-        description="values among the passages that search may lose against the live release: the interval must lie above "
-                    "minus this")
-    champion_correct_loss: Fraction | None = Field(
-        description="right answers that may be lost against the live release: the interval must lie above minus this")
+        description="values among the passages that search may lose against the live release's, at worst")
+    seen_cases: Natural | None = Field(description="most cases of the test sets that rows trained on ask")
+    against_champion: Literal["better", "not_worse", "floors"] = Field(
+        description="better: worse than the live release in nothing and proven better in something; not_worse: the first "
+                    "alone; floors: it is not compared")
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        description="chance that a model which is no better (with not_worse: one worse by a margin) goes out within `nights`")
+    nights: Count = Field(description="nights that share alpha: each spends alpha / nights")
+    champion_cases: Annotated[int, Field(ge=2)] = Field(
+        description="least shared cases of a comparison; with fewer the live release stays")
+    champion_proves: list[Literal["correct", "preferred", "abstains", "over_abstains", "degenerate", "reference"]] = Field(
+        min_length=1, description="behaviours of which one must be proven better; each may spend its part of the night's level")
+    champion_correct_loss: Fraction | None = Field(description="share of right answers that may be lost, at worst")
     champion_preferred_loss: Fraction | None = Field(description="the same for answers the way people prefer")
-    champion_cases: Count = Field(description="least shared cases; with fewer the floors decide alone")
+    champion_abstains_loss: Fraction | None = Field(description="the same for abstentions on unanswerable cases")
+    champion_over_abstains_rise: Fraction | None = Field(
+        description="share of answerable cases on which it may abstain more, at worst")
+    champion_degenerate_rise: Fraction | None = Field(
+        description="share of answers that may be empty, cut or repetitive more, at worst")
+    champion_reference_loss: Fraction | None = Field(
+        description="chrF on held-out instructions that may be lost, at worst, 0 … 1")
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Gate:
+        """"Not worse" in nothing would let everything out and look like a comparison."""
+        limits = [name for name in type(self).model_fields if name.startswith("champion_") and name.endswith(("_loss", "_rise"))]
+        if self.against_champion == "not_worse" and all(getattr(self, name) is None for name in limits):
+            raise ValueError("against_champion: not_worse asks nothing, for every champion_… limit is null; take floors")
+        return self
 
 
 class Release(Section):
@@ -459,6 +483,27 @@ class Nightly(Section):
     approval: Literal["auto", "ask"] = Field(description="auto: promote what the gate lets out; ask: on the terminal, or by hand")
 
 
+class Recipe(Section):
+    """All that decides what a release is: the sections of the stages that lead to it, to be written down with it."""
+
+    seed: Seed
+    compute: Compute
+    validate_: Validate = Field(alias="validate")
+    prepare: Prepare
+    base: Base
+    sft: Sft
+    reward: Reward
+    align: Align
+    merge: Merge
+    evaluate: Evaluate
+    quantize: Quantize
+    embed: Embed
+    index: Index
+    answers: Answers
+    gate: Gate
+    release: Release
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -500,7 +545,10 @@ class Params(Section):
         return found
 
     def section(self, kind: type[Kind]) -> Kind:
-        """The one section of this type; the way a stage's signature asks for its parameters."""
+        """The one section of this type, or the Recipe; the way a stage's signature asks for its parameters."""
+        if kind is Recipe:
+            fields = {field.alias or name: getattr(self, name) for name, field in Recipe.model_fields.items()}
+            return kind.model_validate(fields)
         for name in type(self).model_fields:
             value = getattr(self, name)
             if type(value) is kind:

@@ -8,7 +8,6 @@ untrusted text and is escaped by the template engine, everywhere.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -16,13 +15,13 @@ from tasks.files import read_jsonl, sha256_file, write_atomic
 from tasks.params import Page
 from tasks.progress import log
 from tasks.rag.chunks import read_chunks
-from tasks.reporting import asking, behaviour, data, documents, judgements, learning, quantization, samples, verdict
+from tasks.reporting import asking, behaviour, data, documents, judgements, learning, quantization, rules, samples, verdict
+from tasks.reporting.page import render
 from tasks.reporting.parts import Paragraph, Samples, Section
 from tasks.reporting.reading import Figures
 from tasks.reports import Report
 
 PAGE = "index.html"
-PARTS = Path(__file__).parent / "reporting"  # the template and the style sheet are code: they lie beside it
 STAGES = (
     "validate",
     "prepare",
@@ -82,7 +81,7 @@ def report(
     chosen = shown(cfg, evaluation, references, cases, answers, embedded)
     passed, heading, why = verdict.verdict(metrics["gate"])
     sections = [
-        verdict.rules(metrics["gate"]),
+        rules.rules(metrics["gate"]),
         verdict.changes(metrics["evaluate"], metrics["retrieve"]),
         behaviour.behaviours(metrics["evaluate"]),
         learning.training(
@@ -102,8 +101,9 @@ def report(
     ]
     html = render(
         title=f"{heading} · Nightshift report",
-        passed=passed,
-        verdict=heading,
+        eyebrow="Nightshift · nightly report",
+        mood="good" if passed else "bad",
+        heading=heading,
         why=why,
         sections=sections,
         headlines=verdict.headlines(*(metrics[stage] for stage in ("evaluate", "reward", "quantize", "answers"))),
@@ -151,20 +151,3 @@ def shown(cfg: Page, evaluation: Path, references: Path, cases: Path, answers: P
             else Paragraph("There were no questions on documents to show answers to."),
         ],
     )
-
-
-def render(**values: Any) -> str:
-    """The page from its template; a name that the template misses is an error, not an empty place."""
-    import jinja2
-    from markupsafe import Markup
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PARTS),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    style = Markup((PARTS / "page.css").read_text(encoding="utf-8").rstrip())
-    return environment.get_template("page.html.jinja").render(style=style, **values)

@@ -5,6 +5,9 @@ They are invented but hang together (intervals are computed, not typed).
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from tasks.against import against
 from tasks.align import AlignReport
 from tasks.answers import Abstention, AnswersReport
 from tasks.base import BaseReport
@@ -15,12 +18,15 @@ from tasks.evaluation.degenerate import Degenerate
 from tasks.evaluation.fidelity import Fidelity
 from tasks.evaluation.kept import Beside, Kept
 from tasks.evaluation.references import References
-from tasks.gate import GateReport, Reason
+from tasks.frozen import Frozen
+from tasks.gate import GateReport, unseen
 from tasks.index import IndexReport, Probes
 from tasks.labelling.agreement import judgements
 from tasks.merge import MergeReport
+from tasks.params import load
 from tasks.prepare import PrepareReport
 from tasks.quantize import Calibration, Layers, Module, QuantizeReport, Sizes
+from tasks.reasons import LIMIT, Reason
 from tasks.release import ReleaseReport
 from tasks.reports import Report, Share
 from tasks.retrieve import Against as SearchAgainst
@@ -70,11 +76,14 @@ def each(rates: tuple[float, float, float], n: int) -> dict[str, dict[str, Share
 
 def gained(correct: float, preferred: float, cases: tuple[int, int] = (640, 600)) -> Gain:
     """Differences on so many cases."""
-    def one(value: float, n: int) -> Difference:
-        better, worse = round(max(value, 0) * n) + 20, round(max(-value, 0) * n) + 20
-        return Difference(difference=value, low=round(value - 0.025, 6), high=round(value + 0.025, 6), n=n,
-                          better=better, worse=worse, p=0.0312)
-    return Gain(correct=one(correct, cases[0]), preferred=one(preferred, cases[1]))
+    return Gain(correct=difference(correct, cases[0]), preferred=difference(preferred, cases[1]))
+
+
+def difference(value: float, n: int) -> Difference:
+    """A paired difference in which 20 cases go either way besides."""
+    better, worse = round(max(value, 0) * n) + 20, round(max(-value, 0) * n) + 20
+    return Difference(difference=value, low=round(value - 0.025, 6), high=round(value + 0.025, 6), n=n, better=better,
+                      worse=worse, p=0.0312, spread=round(((better + worse) / n - value * value) ** 0.5, 6))
 
 
 def pairs(rate: float, n: int, **defects: float) -> PairsReport:
@@ -86,15 +95,27 @@ def pairs(rate: float, n: int, **defects: float) -> PairsReport:
 
 def metrics(*, champion: str | None = LIVE, promote: bool = True) -> dict[str, Report]:
     """Stage → its report."""
-    return {**data(), **training(), "evaluate": evaluated(champion), **served(champion), "gate": GateReport(
-        promote=promote, champion=champion, champion_search=champion, reasons=[
-            Reason(rule="correct", figure=0.819, limit=0.6, passed=True,
-                   why="correct: 81.9 % of answerable cases answered right; at least 60.0 % is asked"),
-            Reason(rule="kl", figure=7.41, limit=20.0, passed=True,
-                   why="kl: 7.41 nats an answer from SFT to aligned model; at most 20.00 is asked"),
-            Reason(rule="recall", figure=0.612 if not promote else None, limit=0.7, passed=promote,
-                   why=f"recall: 61.2 % of those questions had their source {SCRIPT}; at least 70.0 % is asked"),
-        ]), "release": ReleaseReport(manifest=HASH, bytes=5_200_000, promote=promote)}
+    return {**data(), **training(), "evaluate": evaluated(champion), **served(champion), "gate": gate(champion, promote),
+            "release": ReleaseReport(manifest=HASH, bytes=5_200_000, promote=promote)}
+
+
+def gate(champion: str | None, promote: bool) -> GateReport:
+    """The verdict: floors, one of them with hostile words, test sets, and the rules on the live release as they are judged."""
+    cfg = load(Path(__file__).parent.parent / "params.yaml").gate
+    reasons = [
+        Reason(rule="correct", figure=0.819, limit=0.6, passed=True, refusal=None,
+               why="correct: 81.9 % of answerable cases answered right; at least 60.0 % is asked"),
+        Reason(rule="kl", figure=7.41, limit=20.0, passed=True, refusal=None,
+               why="kl: 7.41 nats an answer from SFT to aligned model; at most 20.00 is asked"),
+        Reason(rule="recall", figure=0.612 if not promote else None, limit=0.7, passed=promote,
+               refusal=None if promote else LIMIT,
+               why=f"recall: 61.2 % of those questions had their source {SCRIPT}; at least 70.0 % is asked")]
+    found = Frozen(test_sets=dict.fromkeys(CASES, HASH), changed=[], cases=2020, rows=6413, seen=0, where=[])
+    reasons += unseen(cfg, found, champion)
+    if champion:
+        judged = against(cfg, evaluated(champion).champion.model_dump(), champion)
+        reasons += [reason for reason in judged if reason.passed or not promote]
+    return GateReport(promote=promote, champion=champion, champion_search=champion, reasons=reasons, frozen=found)
 
 
 def data() -> dict[str, Report]:
@@ -174,8 +195,10 @@ def evaluated(champion: str | None) -> EvaluateReport:
             ended=dict(zip(MODELS, (of(0.4, 200), of(0.99, 200), of(1.0, 200)), strict=True)),
             sft_over_base=gained(0.357, 0).correct, aligned_over_sft=gained(0.012, 0).correct,
             aligned_over_base=gained(0.369, 0).correct),
-        champion=Against(release=champion, cases=352, gain=gained(0.012, 0.031), win_rate=mean(0.54, 0.04))
-        if champion else None)
+        champion=Against(release=champion, cases=820, differing=310, win_rate=mean(0.54, 0.04), behaviours={
+            name: difference(value, n) for name, value, n in (
+                ("correct", 0.012, 620), ("preferred", 0.031, 600), ("abstains", -0.01, 200), ("over_abstains", 0.003, 620),
+                ("degenerate", 0.0, 820), ("reference", 0.004, 200))}) if champion else None)
 
 
 def layers() -> Layers:

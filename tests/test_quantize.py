@@ -1,6 +1,7 @@
 """tasks/quantize.py and tasks/training/quantized.py: a real GPTQ run on a tiny model, read back by hand."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tasks import quantize as stage
 from tasks.errors import ModelError
 from tasks.files import sha256_tree, write_jsonl
 from tasks.params import Quantize, Seed, load
+from tasks.rag.prompt import TEMPLATES
 from tasks.training import quantized
 from tests.evaluation_fixtures import CPU, teach, write_base, write_cases
 from tests.training_fixtures import instruction_rows
@@ -328,3 +330,21 @@ def test_every_combination_means_what_the_format_says(world, tmp_path, bits, sym
         by_hand = model(ids).logits
     assert (found - by_hand).abs().max() < (0.03 if bits == 4 else 0.001)
     assert 0.001 < (by_hand - exact).abs().max() < (0.3 if bits == 4 else 0.02)
+
+
+def test_the_lines_on_the_model_card_load_it(world, capsys):
+    """They are run as they stand there, on a real GPTQ folder: the answer they print is the one that the loaded model gives."""
+    from tasks.reporting import fitness
+    from tasks.reporting.card import Facts
+    from tasks.training.generate import generate
+    from tests.release_fixtures import RECIPE
+
+    root, _, _ = world
+    words = {language: asdict(text) for language, text in TEMPLATES.items()}
+    manifest = {"parts": {"model": {"path": (root / "int4").as_posix()}}, "prompt": words,
+                "answering": RECIPE.answers.model_dump(mode="json")}
+    [code, _] = fitness.loading(Facts(manifest, {"prepare": {"languages": {"instructions": {"en": 64}}}}))
+    exec(compile(code.text, "card", "exec"), said := {})
+    model, tokenizer = quantized.load_quantized(root / "int4", CPU)
+    [[answer]] = generate(model, tokenizer, [said["chat"]], max_new_tokens=RECIPE.answers.max_new_tokens, batch_size=1)
+    assert capsys.readouterr().out.splitlines()[-1] == answer.text and answer.text

@@ -24,8 +24,12 @@ class Degenerate(Report):
 def degenerate(rows: Sequence[Mapping[str, Any]]) -> Degenerate:
     """How many of one model's answers are no answers. Rows have answer, ended and right (null where nothing is right)."""
     cut, loops = [not row["ended"] for row in rows], [behaviours.repeats(row["answer"]) for row in rows]
-    bad = [a or b or not row["answer"].strip() for a, b, row in zip(cut, loops, rows, strict=True)]
     answerable = [row["answer"] for row in rows if row["right"] is not None]
     return Degenerate(
-        share=share(bad), not_ended=round(sum(cut) / len(rows), 6), repeats=round(sum(loops) / len(rows), 6),
-        most_frequent=round(behaviours.most_frequent(answerable), 6))
+        share=share([is_degenerate(row) for row in rows]), not_ended=round(sum(cut) / len(rows), 6),
+        repeats=round(sum(loops) / len(rows), 6), most_frequent=round(behaviours.most_frequent(answerable), 6))
+
+
+def is_degenerate(row: Mapping[str, Any]) -> bool:
+    """Whether an answer is empty, was cut, or says one stretch over and over."""
+    return not row["ended"] or not row["answer"].strip() or behaviours.repeats(row["answer"])

@@ -15,11 +15,10 @@ from pydantic import Field
 from tasks import behaviours
 from tasks.behaviours import Limits
 from tasks.evaluation.degenerate import Degenerate, degenerate
+from tasks.evaluation.facing import FACING
 from tasks.reports import Report, Share
 from tasks.stats import Difference, paired, share
 from tasks.training.generate import Generated
-
-GROUNDED = ("context", "unanswerable")  # sets with notes, of which people say what they prefer
 
 
 class Beside(Report):
@@ -50,13 +49,12 @@ def kept(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
     """Judged answers of the unquantized and of the quantized model, in the same order of cases."""
     pairs = list(zip(before, after, strict=True))
 
-    def beside(key: str, sets: Sequence[str]) -> Beside | None:
-        flags = [(a[key], b[key]) for a, b in pairs if a["set"] in sets and a[key] is not None]
+    def beside(name: str) -> Beside | None:
+        flags = [(FACING[name](a), FACING[name](b)) for a, b in pairs if FACING[name](a) is not None]
         if not flags:
             return None
         ours, theirs = zip(*flags, strict=True)
         return Beside(unquantized=share(ours), quantized=share(theirs), lost=paired(ours, theirs, seed))
 
-    return Kept(right=beside("right", ("facts", "context")), preferred=beside("preferred", GROUNDED),
-                abstains=beside("abstains", ("unanswerable",)),
+    return Kept(right=beside("correct"), preferred=beside("preferred"), abstains=beside("abstains"),
                 degenerate={"unquantized": degenerate(before), "quantized": degenerate(after)})
