@@ -22,17 +22,18 @@ from tasks.behaviours import Limits
 from tasks.champion import Answered, Champion
 from tasks.errors import DataError
 from tasks.evaluation import references
+from tasks.evaluation.degenerate import Degenerate, degenerate
 from tasks.evaluation.divergence import Spoken, compare
-from tasks.evaluation.facing import GROUNDED, Against, Row, face, is_degenerate
+from tasks.evaluation.facing import GROUNDED, Against, Row, face
 from tasks.evaluation.fidelity import kl_per_token
 from tasks.evaluation.references import References
 from tasks.files import read_jsonl, write_jsonl
 from tasks.params import Compute, Evaluate, Seed
 from tasks.progress import log
 from tasks.reports import Report, Share
-from tasks.stats import Difference, Mean, mean, paired, share, wins
+from tasks.stats import Difference, Mean, mean, paired, wins
 from tasks.training.generate import generate
-from tasks.training.models import encode_chat, load_base, load_policy, set_up
+from tasks.training.models import answering, encode_chat, load_base, load_policy, set_up
 from tasks.training.rewards import load_reward, score
 
 if TYPE_CHECKING:
@@ -41,15 +42,6 @@ if TYPE_CHECKING:
 SETS = ("facts", "context", "unanswerable")
 MODELS = ("base", "sft", "aligned")
 Table = dict[str, dict[str, dict[str, Share]]]
-
-
-class Degenerate(Report):
-    """Answers that are no answers."""
-
-    share: Share = Field(description="answers that are empty, were cut at max_new_tokens or repeat themselves")
-    not_ended: float = Field(description="share cut at max_new_tokens, 0 … 1")
-    repeats: float = Field(description="share that says one stretch three times in a row, 0 … 1")
-    most_frequent: float = Field(description="share of the commonest text among answers to answerable cases, 0 … 1")
 
 
 class Gain(Report):
@@ -102,6 +94,7 @@ def evaluate(cfg: Evaluate, compute: Compute, seed: Seed, dataset: Path, instruc
     `dataset`: artifacts/dataset/evaluation; `instructions`: instructions/eval.jsonl; `merged` is the aligned model.
     DataError when ids repeat.
     """
+    compute = compute.at(cfg.precision)
     set_up(compute, seed.value)
     cases, asked = read_cases(dataset), references.read_cases(instructions, cfg.reference_cases)
     for name in SETS:
@@ -113,13 +106,15 @@ def evaluate(cfg: Evaluate, compute: Compute, seed: Seed, dataset: Path, instruc
 
     model, tokenizer = load_base(base, compute)
     size = {"max_new_tokens": cfg.max_new_tokens, "batch_size": cfg.batch_size}
-    rows = answer(cfg, "base", model, tokenizer, cases, limits)
+    rows = answer(cfg, "base", answering(model, compute), tokenizer, cases, limits)
     said = references.answer("base", model, tokenizer, asked, **size)
     del model
     before, tokenizer = load_policy(base, [sft], compute)
+    before = answering(before, compute)
     rows += answer(cfg, "sft", before, tokenizer, cases, limits)
     said += references.answer("sft", before, tokenizer, asked, **size)
     aligned, tokenizer = load_base(merged, compute)
+    aligned = answering(aligned, compute)
     rows += answer(cfg, "aligned", aligned, tokenizer, cases, limits)
     said += references.answer("aligned", aligned, tokenizer, asked, **size)
     grounded = [case for case in cases if case["set"] in GROUNDED]
@@ -133,7 +128,7 @@ def evaluate(cfg: Evaluate, compute: Compute, seed: Seed, dataset: Path, instruc
     scorer, tokenizer = load_reward(base, sft, reward, compute)
     judged = [row for row in rows if row["set"] in GROUNDED and row["model"] != "base"]
     released = [known[name] for name in theirs if known[name]["set"] in GROUNDED]
-    values = score(scorer, tokenizer,
+    values = score(answering(scorer, compute), tokenizer,
                    [known[row["id"]]["messages"] for row in judged] + [case["messages"] for case in released],
                    [row["answer"] for row in judged] + [theirs[case["id"]].answer for case in released], cfg.batch_size)
     for row, value in zip(judged, values, strict=False):
@@ -229,12 +224,3 @@ def summarize(rows: Sequence[Row], cases: Sequence[Row], kl: Kl | None, told: Re
         reward=Rewards(sft=mean(scored[0]), aligned=mean(scored[1]), win_rate=wins(scored[1], scored[0], seed))
         if scored[0] else None,
         kl=kl, references=told, champion=against)
-
-
-def degenerate(rows: Sequence[Row]) -> Degenerate:
-    """How many of one model's answers are no answers."""
-    cut, loops = [not row["ended"] for row in rows], [behaviours.repeats(row["answer"]) for row in rows]
-    answerable = [row["answer"] for row in rows if row["right"] is not None]
-    return Degenerate(
-        share=share([is_degenerate(row) for row in rows]), not_ended=round(sum(cut) / len(rows), 6),
-        repeats=round(sum(loops) / len(rows), 6), most_frequent=round(behaviours.most_frequent(answerable), 6))

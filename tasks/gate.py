@@ -127,8 +127,14 @@ FLOORS = {
     "alignment_loss": Rule("evaluate", "aligned_over_sft.correct.low", -1, "right answers lost by alignment, at worst"),
     "kl": Rule("evaluate", "kl.per_sequence.mean", -1, "nats an answer from SFT to aligned model"),
     "reward_accuracy": Rule("reward", "correctness.accuracy.share", +1, "of correctness pairs ordered rightly"),
-    "agreement": Rule("quantize", "int4.agreement.mean", +1, "of answer tokens the same after quantization"),
-    "documents_right": Rule("answers", "right.all.share", +1, "of questions on the documents answered right by int4"),
+    "agreement": Rule("quantize", "quantized.agreement.mean", +1, "of answer tokens the same after quantization"),
+    "quantized_correct_loss": Rule("quantize", "kept.right.lost.high", -1, "right answers lost by quantization, at worst"),
+    "quantized_preferred_loss": Rule("quantize", "kept.preferred.lost.high", -1,
+                                     "answers as people prefer lost by quantization, at worst"),
+    "quantized_degenerate": Rule("quantize", "kept.degenerate.quantized.share.share", -1,
+                                 "of the quantized model's answers empty, cut or repetitive"),
+    "documents_right": Rule("answers", "right.all.share", +1,
+                            "of questions on the documents answered right by the quantized model"),
 }
 SEARCH_FLOORS = {
     "documents_found": Rule("retrieve", "found.all.share", +1, "of questions on the documents had the value among the passages"),

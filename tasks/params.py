@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.errors import ParamsError
 
@@ -31,13 +31,34 @@ class Seed(Section):
     value: Annotated[int, Field(ge=0, lt=2**31)] = Field(description="seed of sampling, shuffling and initialisation")
 
 
+def _renamed(value: object) -> object:
+    if value == "bf16-autocast":
+        raise ValueError("is called bf16 now, and holds for stages that answer too; a stage's own precision goes before it")
+    return value
+
+
+Precision = Annotated[Literal["fp32", "bf16", "fp16"], BeforeValidator(_renamed)]
+
+
 class Compute(Section):
     """Where and how exactly the sums are done."""
 
     threads: Count = Field(description="CPU threads of a training process; another number may change the bits")
-    precision: Literal["fp32", "bf16-autocast"] = Field(
-        description="arithmetic of training: fp32, or fp32 weights with bfloat16 matrix products")
+    precision: Precision = Field(
+        description="arithmetic of the stages that state none of their own. Trainings keep fp32 weights and make matrix "
+                    "products in it (autocast); stages that only answer have their weights in it too")
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes a GPU where there is one")
+
+    def at(self, precision: str | None) -> Compute:
+        """The same place with a stage's own precision, where it has one."""
+        return self if precision is None else self.model_copy(update={"precision": precision})
+
+
+class Precise(Section):
+    """A stage that computes, and may say how exactly."""
+
+    precision: Precision | None = Field(
+        description="arithmetic of this stage: fp32, bf16 or fp16 (in which a GPU alone trains); null: compute.precision")
 
 
 class SqlSource(Section):
@@ -134,7 +155,7 @@ class Base(Section):
     accept_license: str | None = Field(description="licence terms that you accept, where the model needs it: gemma")
 
 
-class Training(Section):
+class Training(Precise):
     """What the three trainings (sft, reward, align) have in common."""
 
     lora: Lora = Field(description="the adapter that is trained")
@@ -162,7 +183,7 @@ class Sft(Training):
     packing: bool = Field(description="join rows to sequences of max_length tokens, with attention kept apart (bfd)")
 
 
-class Candidates(Section):
+class Candidates(Precise):
     """Answers sampled from the SFT model, for people to rank."""
 
     answers: Count = Field(description="answers sampled for a prompt")
@@ -172,7 +193,7 @@ class Candidates(Section):
     batch_size: Count = Field(description="prompts answered at once")
 
 
-class Select(Section):
+class Select(Precise):
     """Active choice: which prompts people are asked about first, and which of their sampled answers they see."""
 
     answers: Annotated[int, Field(ge=2, le=4)] = Field(
@@ -215,7 +236,7 @@ class Merge(Section):
     prompts: Count = Field(description="prompts on which the two are compared")
 
 
-class Evaluate(Section):
+class Evaluate(Precise):
     """Held-out behaviours of base, SFT and aligned model."""
 
     max_new_tokens: Count = Field(description="tokens after which an answer is cut, and then counts as degenerate")
@@ -228,24 +249,35 @@ class Evaluate(Section):
     reference_cases: Count = Field(description="held-out instruction rows whose answers are compared by chrF, at most")
 
 
-class Quantize(Section):
+class Quantize(Precise):
     """GPTQ (Frantar et al. 2022) of the merged model's linear layers, and the comparison with the unquantized model."""
 
     bits: Literal[4, 8] = Field(description="bits of a quantized weight")
     group_size: Literal[16, 32, 64, 128, 256, 512, 1024] = Field(
-        description="weights that share a scale; must divide the input width of every quantized layer")
+        description="weights that share a scale; must divide the input width of every quantized layer. (-1, a scale a row, is "
+                    "refused: the CPU kernel that readers choose for it at 4 bits reads no zero-points)")
+    symmetric: bool = Field(description="levels symmetric about 0; false: each group has a zero-point of its own too")
     act_order: bool = Field(description="quantize columns in order of activation size; slower to serve on some kernels")
+    act_group_aware: bool = Field(
+        description="quantize whole groups in order of activation size: most of act_order's gain at no cost in serving")
     damp: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="added to the Hessian's diagonal, as a share of its mean, so that it can be inverted")
     scale_search: bool = Field(description="search each group's scale for the least error; false: its largest weight")
     calibration_chats: Count = Field(description="training chats that the Hessians are summed over")
     max_length: Count = Field(description="tokens; calibration chats are cut there")
-    chats: Count = Field(description="held-out chats on which int4 is compared with the unquantized model")
+    chats: Count = Field(description="held-out chats on which the quantized model is compared with the unquantized one")
     max_new_tokens: Count = Field(description="tokens after which an answer in that comparison is cut")
     batch_size: Count = Field(description="chats of one forward pass")
 
+    @model_validator(mode="after")
+    def _goes_together(self) -> Quantize:
+        """GPTQModel would say so after hours, and in its own words."""
+        if self.act_order and self.act_group_aware:
+            raise ValueError("act_order and act_group_aware are two orders of the same columns: set one of them to false")
+        return self
 
-class Embed(Section):
+
+class Embed(Precise):
     """Documents into chunks with vectors."""
 
     model: str = Field(description="starter | minilm | a folder | a hub id (owner/name) of a sentence-transformers model | "
@@ -296,7 +328,7 @@ class Index(Section):
     alpha: Fraction = Field(description="weight of dense search in hybrid: 0 is words alone (BM25), 1 vectors alone")
 
 
-class Answers(Section):
+class Answers(Precise):
     """Questions looked up in the index, and answered from it by the model that would be released."""
 
     top_k: Count = Field(description="passages in the prompt")
@@ -338,8 +370,14 @@ class Gate(Section):
         description="right answers that preference training may cost: the interval must lie above minus this")
     kl: Positive | None = Field(description="nats an answer, greatest KL(aligned ‖ SFT)")
     reward_accuracy: Fraction | None = Field(description="least accuracy of the reward model on correctness pairs")
-    agreement: Fraction | None = Field(description="least share of answer tokens on which int4 agrees")
-    documents_right: Fraction | None = Field(description="least share of questions on data/documents int4 answers right")
+    agreement: Fraction | None = Field(description="least share of answer tokens on which the quantized model agrees")
+    quantized_correct_loss: Fraction | None = Field(
+        description="right answers that quantization may cost: the interval must lie below this")
+    quantized_preferred_loss: Fraction | None = Field(description="the same for answers the way people prefer")
+    quantized_degenerate: Fraction | None = Field(
+        description="greatest share of the quantized model's answers empty, cut or repeating themselves")
+    documents_right: Fraction | None = Field(
+        description="least share of questions on data/documents that the quantized model answers right")
     documents_found: Fraction | None = Field(description="least share of them whose retrieved passages hold the value")
     retrieval_loss: Fraction | None = Field(
         description="values among the passages that search may lose against the live release's, at worst")
@@ -493,6 +531,18 @@ class Params(Section):
     labelling: Labelling
     feedback: Feedback
     nightly: Nightly
+
+    def precisions(self) -> dict[str, Precise]:
+        """Where params.yaml says how exactly a stage computes, its own place or compute.precision → such a section, one that
+        trains before one that answers."""
+        found: dict[str, Precise] = {}
+        for name in type(self).model_fields:
+            section = getattr(self, name)
+            if isinstance(section, Precise):
+                place = "compute.precision" if section.precision is None else f"{name}.precision"
+                if place not in found or isinstance(section, Training):
+                    found[place] = section
+        return found
 
     def section(self, kind: type[Kind]) -> Kind:
         """The one section of this type, or the Recipe; the way a stage's signature asks for its parameters."""

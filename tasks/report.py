@@ -136,7 +136,7 @@ def shown(cfg: Page, evaluation: Path, references: Path, cases: Path, answers: P
             Paragraph(
                 "Nobody picked these. In each set and language the cases are ordered by the SHA-256 of their id; "
                 f"shown are the first {'one' if cfg.samples == 1 else cfg.samples} that the aligned model (over "
-                "documents: the int4 model) answers as wanted and as many that it does not; of held-out "
+                "documents: the quantized model) answers as wanted and as many that it does not; of held-out "
                 "instructions those whose answer came nearer to the log's than the base's, and as many that did not. Wrong "
                 "answers are therefore more frequent here than in the figures above."
             ),
@@ -146,7 +146,7 @@ def shown(cfg: Page, evaluation: Path, references: Path, cases: Path, answers: P
             Samples("Base, SFT and aligned model on held-out instructions", logged)
             if logged
             else Paragraph("There were no held-out instructions to show answers to."),
-            Samples("The int4 model over documents", grounded)
+            Samples("The quantized model over documents", grounded)
             if grounded
             else Paragraph("There were no questions on documents to show answers to."),
         ],

@@ -16,7 +16,7 @@ from tasks.params import Evaluate, Seed
 from tests.evaluation_fixtures import CPU, teach, write_adapter, write_base, write_cases, write_reward
 from tests.training_fixtures import instruction_rows
 
-CFG = Evaluate(max_new_tokens=16, batch_size=16, concise_words=12, concise_characters=24, kl_prompts=8,
+CFG = Evaluate(precision=None, max_new_tokens=16, batch_size=16, concise_words=12, concise_characters=24, kl_prompts=8,
                champion_cases=5, reference_cases=6)
 
 

@@ -14,7 +14,7 @@ from tests.test_frozen import write_dataset
 RULES = FLOORS | SEARCH_FLOORS
 CFG = Gate(correct=0.6, correct_in_any_language=0.5, preferred=0.6, abstains=0.6, over_abstains=0.3, degenerate=0.05,
            most_frequent=0.3, sft_gain=0.1, reference_gain=0.02, alignment_loss=0.05, kl=20.0, reward_accuracy=0.55,
-           agreement=0.95,
+           agreement=0.95, quantized_correct_loss=0.05, quantized_preferred_loss=0.05, quantized_degenerate=0.05,
            documents_right=0.4, documents_found=0.7, retrieval_loss=0.05, seen_cases=0, against_champion="better", alpha=0.05,
            nights=30, champion_cases=100, champion_proves=["correct", "preferred"], champion_correct_loss=0.05,
            champion_preferred_loss=0.06, champion_abstains_loss=0.1, champion_over_abstains_rise=0.05,
@@ -52,7 +52,9 @@ def night():
             "champion": None,
         },
         "reward": {"correctness": {"accuracy": share(0.8)}},
-        "quantize": {"int4": {"agreement": {"mean": 0.99}}},
+        "quantize": {"quantized": {"agreement": {"mean": 0.99}}, "kept": {
+            "right": {"lost": {"high": 0.012}}, "preferred": {"lost": {"high": 0.02}},
+            "degenerate": {"quantized": {"share": {"share": 0.004}}}}},
         "retrieve": {"found": {"all": share(0.9)}, "champion": None},
         "answers": {"right": {"all": share(0.7)}},
     }
@@ -83,7 +85,7 @@ def put(metrics, file, key, value):
 
 
 def test_first_release_meets_the_floors_only(tmp_path):
-    """A good night passes by 15 rules and the one on seen cases, and none of them is about a champion."""
+    """A good night passes by 18 rules and the one on seen cases, and none of them is about a champion."""
     report = judge(tmp_path, night())
     assert report.promote
     assert report.champion is None and report.champion_search is None
@@ -160,9 +162,10 @@ def test_data_without_evaluation_sets_is_refused_rule_by_rule(tmp_path):
     metrics["evaluate"] |= {"degenerate": {}, "sft_over_base": None, "aligned_over_sft": {"correct": None}, "kl": None,
                             "references": None}
     metrics["reward"]["correctness"] = None
+    metrics["quantize"]["kept"] |= {"right": None, "preferred": None}
     metrics["answers"], metrics["retrieve"] = {"right": {}}, {"found": {}, "champion": None}
     report = judge(tmp_path, metrics)
-    assert [reason.rule for reason in report.reasons if reason.passed] == ["agreement", "seen_cases"]
+    assert [reason.rule for reason in report.reasons if reason.passed] == ["agreement", "quantized_degenerate", "seen_cases"]
     assert {reason.why.partition(": ")[2] for reason in report.reasons if not reason.passed} == {"no case to measure it on"}
     assert judge(tmp_path, metrics, Gate(**OFF | {"agreement": 0.95})).promote
 
@@ -170,8 +173,8 @@ def test_data_without_evaluation_sets_is_refused_rule_by_rule(tmp_path):
 def test_a_missing_figure_is_an_error(tmp_path):
     """A metrics file of another version names the file and the key."""
     metrics = night()
-    del metrics["quantize"]["int4"]
-    with pytest.raises(DataError, match=r"quantize.json: has no int4.agreement.mean; run the stage"):
+    del metrics["quantize"]["quantized"]
+    with pytest.raises(DataError, match=r"quantize.json: has no quantized.agreement.mean; run the stage"):
         judge(tmp_path, metrics)
 
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from tasks import behaviours
 from tasks.behaviours import Limits
 from tasks.champion import Answered
+from tasks.evaluation.degenerate import is_degenerate
 from tasks.reports import Report
 from tasks.stats import Difference, Mean, paired, wins
 
@@ -53,11 +54,6 @@ def face(release: str, known: Mapping[str, Row], theirs: Mapping[str, Answered],
         differing=told[1] + sum(a["answer"] != b["answer"] for a, b in zip(new, old, strict=True)),
         win_rate=wins([row["reward"] for row in scored], [round(of_release[row["id"]], 6) for row in scored], seed)
         if scored else None)
-
-
-def is_degenerate(row: Row) -> bool:
-    """Whether an answer is empty, was cut, or says one stretch over and over."""
-    return not row["ended"] or not row["answer"].strip() or behaviours.repeats(row["answer"])
 
 
 FACING: dict[str, Callable[[Row], bool | None]] = {  # behaviour → whether a judged row does well in it; None: does not apply

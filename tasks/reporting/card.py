@@ -123,7 +123,7 @@ def headlines(facts: Facts) -> list[Headline]:
         found.append(Headline("Says nothing beside them", per_cent(share["share"]), interval(share)))
     if (recall := told["abstains"]["recall"]) is not None:
         found.append(Headline("Says when they do not say", per_cent(recall["share"]), interval(recall)))
-    agreement, sizes = small["int4"]["agreement"], small["sizes"]
+    agreement, sizes = small["quantized"]["agreement"], small["sizes"]
     found.append(Headline("Agrees with unquantized", per_cent(agreement["mean"]), "of answer tokens"))
     of_bf16 = f"{per_cent(sizes['share_of_bf16'])} of bfloat16"
     found.append(Headline("Size", f"{megabytes(sizes['total_bytes'])}\u00a0MB", of_bf16))

@@ -60,12 +60,12 @@ def headlines(evaluate: Figures, reward: Figures, quantize: Figures, answers: Fi
         correct = reward["correctness"]["accuracy"]
         remark = f"on correctness, {plural(correct['n'], 'pair')}"
         found.append(Headline("Reward model is right", per_cent(correct["share"]), remark))
-    agreement, languages = quantize["int4"]["agreement"], [code for code in LANGUAGES if code in answers["right"]]
+    agreement, languages = quantize["quantized"]["agreement"], [code for code in LANGUAGES if code in answers["right"]]
     found.append(
         Headline(
-            "int4 agrees",
+            f"int{quantize['bits']} agrees",
             per_cent(agreement["mean"]),
-            f"of tokens; KL {tiny(quantize['int4']['kl']['mean'])}; {megabytes(quantize['sizes']['total_bytes'])} MB",
+            f"of tokens; KL {tiny(quantize['quantized']['kl']['mean'])}; {megabytes(quantize['sizes']['total_bytes'])} MB",
         )
     )
     if "all" in answers["right"]:

@@ -63,9 +63,10 @@ def load(root: Path, params: Params, release: str | None = None) -> LoadedReleas
     templates, answering = _templates(record), _answering(record, params.answers)
     folder, handle = parts.materialise(root, record)
     try:
-        set_up(params.compute)
+        compute = params.compute.at(answering.precision)
+        set_up(compute)
         retriever = _retriever(root, params, folder, answering)
-        model, tokenizer = load_model(folder / "model", params.compute)
+        model, tokenizer = load_model(folder / "model", compute)
         loaded = LoadedRelease(
             record["release"], record["manifest"]["name"], record["published"], model, tokenizer, retriever, templates, answering
         )
