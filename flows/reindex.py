@@ -31,7 +31,7 @@ class Options(BaseModel):
 
     push: bool = Field(default=True, description="push outputs to the DVC remote")
     commit: bool = Field(default=True, description="commit data.dvc, dvc.lock, metrics and the release")
-    yes: bool = Field(default=False, description="release without asking where params.yaml says nightly.approval: ask")
+    yes: bool = Field(default=False, description="release without asking, whatever nightly.approval says")
     verbose: bool = Field(default=False, description="show every line of every stage")
 
 
@@ -80,12 +80,13 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--no-push", dest="push", action="store_false", help="leave the DVC remote alone")
     parser.add_argument("--no-commit", dest="commit", action="store_false", help="leave git alone")
     parser.add_argument("--dry-run", action="store_true", help="say which stages would run, and why")
-    parser.add_argument("--yes", action="store_true", help="release without asking (nightly.approval: ask)")
+    parser.add_argument("--yes", action="store_true", help="release without asking (nightly.approval: ask, manual)")
     parser.add_argument("--verbose", action="store_true", help="show every line of every stage")
     given = vars(parser.parse_args(words))
     dry, options = given.pop("dry_run"), Options(**given)
     instead = (lambda: nightly.dry_run(Path.cwd(), nightly.Options(stages=STAGES))) if dry else None
-    return nightly.door("reindex", lambda: reindex(options), instead)
+    code = nightly.door("reindex", lambda: reindex(options), instead)
+    return code if dry or code else nightly.ask_a_person(options.yes, options.push, options.commit)
 
 
 if __name__ == "__main__":

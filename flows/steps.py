@@ -16,7 +16,7 @@ from prefect.states import Completed, State
 
 from flows import dvc
 from flows.screen import Screen
-from tasks import documents_release, git, live_index, promote, sources
+from tasks import approval, documents_release, git, live_index, promote, sources
 from tasks.bootstrap import bootstrap
 from tasks.errors import GateError, NightshiftError, ServiceError
 from tasks.figures import figures_from, stage_of, text
@@ -174,6 +174,8 @@ def promote_release(night: Night, approved: bool) -> str:
         return f"nothing new; {standing}"
     if not manifest["gate"]["promote"]:
         return f"held back by the gate: {'; '.join(promote.refusals(manifest))}. {standing.capitalize()}"
+    if rejected := approval.rejection(night.root, manifest):
+        return f"{rejected} (nightshift promote makes it live all the same). {standing.capitalize()}"
     if not approved:
         return f"waits for approval (nightshift promote); {standing}"
     try:
@@ -191,6 +193,8 @@ def release_documents(night: Night, approved: bool) -> str | None:
         found = documents_release.candidate(night.root)
         if found is None or documents_release.held_back_as_a_whole(night.root, found[0]):
             return None
+        if rejected := approval.rejection(night.root, found[0]):
+            return f"{rejected} (nightshift promote --documents); {promote.live(night.root)} stays live"
         if not approved:
             return f"wait for approval (nightshift promote --documents); {promote.live(night.root)} stays live"
         done = documents_release.release(night.root, datetime.now(UTC))
@@ -201,11 +205,12 @@ def release_documents(night: Night, approved: bool) -> str | None:
 
 
 @step
-def commit_release(night: Night) -> str | None:
-    """Commit releases/ and the champion files as they are now."""
+def commit_release(night: Night, title: str | None = None, said: str = "") -> str | None:
+    """Commit releases/ and the champion files as they are now. `said`: a person's words on it."""
     if not git.is_repository(night.root):
         return None
-    return git.commit(night.root, promote.COMMITTED, f"Release {promote.live(night.root)}")
+    title = title or f"Release {promote.live(night.root)}"
+    return git.commit(night.root, promote.COMMITTED, f"{title}\n\n{said}".strip())
 
 
 @step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tasks import promote
+from tasks import approval, promote
 from tasks.figures import difference, text
 
 Record = dict[str, Any]
@@ -27,8 +27,7 @@ def status(root: Path) -> list[str]:
         manifest = found[1]
         lines += [
             "",
-            "candidate: "
-            + ("passed the gate; make it live: nightshift promote" if manifest["gate"]["promote"] else "held back by the gate"),
+            "candidate: " + (approval.standing(root) if manifest["gate"]["promote"] else "held back by the gate"),
         ]
         lines += [f"  {why}" for why in promote.refusals(manifest)]
     return lines
