@@ -83,8 +83,8 @@ def ask(question: str, until: datetime, pointless: Callable[[], str | None], tol
     return Nobody(f"nobody answered until {until:%Y-%m-%d %H:%M}")
 
 
-def heir(root: Path, flow: str, subject: str) -> Answer | None:
-    """Mark this run as the one that asks about `subject` in this folder, and close those that asked before and are dead.
+def heir(root: Path, flow: str, subject: str, title: str) -> Answer | None:
+    """Mark this run as the one that asks about `subject` in this folder; close those that asked before and are dead.
 
     Returns the answer that one of them got about the same subject when nobody was there to hear it. Whoever calls makes
     sure that no living process asks here.
@@ -98,7 +98,7 @@ def heir(root: Path, flow: str, subject: str) -> Answer | None:
             if subject in run.tags and found is None:
                 found = _given(run.id)
             client.set_flow_run_state(run.id, Cancelled(message="its process has ended; asked again"), force=True)
-        client.update_flow_run(mine, tags=[here, subject])
+        client.update_flow_run(mine, name=title, tags=[here, subject])
     return found
 
 

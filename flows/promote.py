@@ -58,7 +58,8 @@ def _ask(night: steps.Night, options: Options) -> State:
     request = approval.waiting(night.root, options.again)
     if request is None or not request.manifest_sha256.startswith(options.candidate):
         return _ended("Nothing waits", [f"nothing waits for approval; {_standing(night)}", *_commit(night, options)])
-    answer = asking.heir(night.root, NAME, f"manifest:{request.manifest_sha256}") or _answer(night, request)
+    title = f"may {request.name} go live?"
+    answer = asking.heir(night.root, NAME, f"manifest:{request.manifest_sha256}", title) or _answer(night, request, title)
     if isinstance(answer, asking.Nobody):
         return _ended("Not answered", [f"{request.name}: {answer}; {_standing(night)}"])
     by, comment = approval.one_line(answer.name, approval.MOST_NAME), approval.one_line(answer.comment, approval.MOST_WORDS)
@@ -76,18 +77,18 @@ def _ask(night: steps.Night, options: Options) -> State:
         return _ended("Approved", [*lines, *([f"remote: {steps.push(night)}"] if options.push else [])])
 
 
-def _answer(night: steps.Night, request: Request) -> asking.Answer | asking.Nobody:
+def _answer(night: steps.Night, request: Request, title: str) -> asking.Answer | asking.Nobody:
     """Put the question; the pages that it links to are served as long as it stands."""
     until = night.began + timedelta(hours=night.params.nightly.approval_hours)
 
     def told(address: str) -> None:
-        line = f"{request.name} waits for approval until {until:%Y-%m-%d %H:%M}: {address}"
+        line = f"{request.name} waits for approval until {until:%Y-%m-%d %H:%M}; press Resume on {address}"
         get_run_logger().info(line)
         night.screen.line(line)
 
     with pages.serving(_pages(night.root)) as links:
         question = approval.question(night.root, request, links)
-        create_markdown_artifact(key="approval-request", markdown=question, description=f"May {request.name} go live?")
+        create_markdown_artifact(key="approval-request", markdown=question, description=title.capitalize())
         return asking.ask(question, until, lambda: approval.overtaken(night.root, request), told)
 
 
