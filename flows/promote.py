@@ -27,7 +27,6 @@ from tasks import approval, lock, promote
 from tasks.approval import Request
 from tasks.errors import NightshiftError, ServiceError
 
-ASKING = lock.WORK / "approval.lock"
 NAME = "promote"
 
 
@@ -48,7 +47,7 @@ def ask_and_promote(options: Options) -> State:
     """Ask about what waits, and do what is answered; the state's name says how it ended, its data are lines on it."""
     night = nightly.begin(options.verbose)
     try:
-        with lock.held(night.root / ASKING, NAME, "a request for approval", patience=5 * asking.EVERY):
+        with lock.held(night.root / approval.ASKING, NAME, "a request for approval", patience=5 * asking.EVERY):
             return _ask(night, options)
     except lock.BusyError as busy:
         return _ended("Asked already", [f"{busy.what}: it will hear the answer"])

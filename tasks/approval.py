@@ -19,11 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks import documents_release, params, promote
+from tasks import documents_release, lock, promote
 from tasks.errors import NightshiftError
 from tasks.figures import difference, text
 from tasks.files import canonical_json, read_json, write_json
 
+ASKING = lock.WORK / "approval.lock"  # held by the process that waits for an answer
 REJECTED = promote.RELEASES / "rejected"
 MOST_WORDS, MOST_NAME = 500, 80  # characters of a comment and of a name that are kept
 PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")  # all of ASCII's: Markdown lets a backslash precede each
@@ -128,8 +129,8 @@ def standing(root: Path) -> str:
     found = promote.candidate(root)
     if found and (rejected := rejection(root, found[1])):
         return f"{rejected} (nightshift promote makes it live all the same)"
-    if params.load(root / "params.yaml").nightly.approval == "manual":
-        return "passed the gate and waits for approval: in Prefect's UI (python -m flows.promote), or nightshift promote"
+    if lock.is_held(root / ASKING):
+        return "passed the gate and waits for approval in Prefect's UI; by hand: nightshift promote"
     return "passed the gate; make it live: nightshift promote"
 
 
