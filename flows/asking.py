@@ -53,10 +53,17 @@ class Nobody(str):
     """Why there is no answer."""
 
 
-def ask(question: str, until: datetime, pointless: Callable[[], str | None], told: Callable[[str], None]) -> Answer | Nobody:
+class CancelledError(ServiceError):
+    """Somebody has cancelled the question."""
+
+
+def ask(
+    title: str, question: str, until: datetime, pointless: Callable[[], str | None], told: Callable[[str], None]
+) -> Answer | Nobody:
     """Pause this run until somebody answers, `pointless` gives a reason to ask no longer, or time is up.
 
-    `told` gets the address of the page where the answer can be given. ServiceError when Prefect refuses the pause.
+    `told` gets the address of the page where the answer can be given. ServiceError when Prefect refuses the pause,
+    CancelledError when somebody cancels the run there.
     """
     run = UUID(flow_run.get_id())
     form = Answer.with_initial_data(description=question)
@@ -74,7 +81,7 @@ def ask(question: str, until: datetime, pointless: Callable[[], str | None], tol
                 if now.is_running():
                     return form.load(keys, run)
                 if not now.is_paused():
-                    return Nobody(f"the request was ended in Prefect ({now.name})")
+                    raise CancelledError(title, "was cancelled in Prefect", "python -m flows.promote asks again")
             except httpx.HTTPError as error:  # a server that restarts finds the question where it was
                 get_run_logger().debug("prefect does not answer: %s", error)
             if why := pointless():
@@ -83,8 +90,8 @@ def ask(question: str, until: datetime, pointless: Callable[[], str | None], tol
     return Nobody(f"nobody answered until {until:%Y-%m-%d %H:%M}")
 
 
-def heir(root: Path, flow: str, subject: str, title: str) -> Answer | None:
-    """Mark this run as the one that asks about `subject` in this folder; close those that asked before and are dead.
+def heir(root: Path, flow: str, title: str, subject: str = "") -> Answer | None:
+    """Mark this run as the one that asks about `subject` (if any) in this folder; close those before it that are dead.
 
     Returns the answer that one of them got about the same subject when nobody was there to hear it. Whoever calls makes
     sure that no living process asks here.
@@ -97,8 +104,8 @@ def heir(root: Path, flow: str, subject: str, title: str) -> Answer | None:
                 continue
             if subject in run.tags and found is None:
                 found = _given(run.id)
-            client.set_flow_run_state(run.id, Cancelled(message="its process has ended; asked again"), force=True)
-        client.update_flow_run(mine, name=title, tags=[here, subject])
+            client.set_flow_run_state(run.id, Cancelled(message="its process has ended; another run goes on"), force=True)
+        client.update_flow_run(mine, name=title, tags=[here, *([subject] if subject else [])])
     return found
 
 

@@ -19,7 +19,7 @@ from flows import nightly  # first: it sets Prefect's environment
 
 from prefect import flow, get_run_logger  # isort: skip
 from prefect.artifacts import create_markdown_artifact
-from prefect.states import Completed, State
+from prefect.states import Cancelled, Completed, State
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows import asking, pages, steps
@@ -51,14 +51,18 @@ def ask_and_promote(options: Options) -> State:
             return _ask(night, options)
     except lock.BusyError as busy:
         return _ended("Asked already", [f"{busy.what}: it will hear the answer"])
+    except asking.CancelledError as cancelled:
+        return Cancelled(message=f"{cancelled}; {_standing(night)}")
 
 
 def _ask(night: steps.Night, options: Options) -> State:
     request = approval.waiting(night.root, options.again)
     if request is None or not request.manifest_sha256.startswith(options.candidate):
+        asking.heir(night.root, NAME, "nothing waits for approval")
         return _ended("Nothing waits", [f"nothing waits for approval; {_standing(night)}", *_commit(night, options)])
     title = f"may {request.name} go live?"
-    answer = asking.heir(night.root, NAME, f"manifest:{request.manifest_sha256}", title) or _answer(night, request, title)
+    heard = asking.heir(night.root, NAME, title, f"manifest:{request.manifest_sha256}")
+    answer = _answer(night, request, title) if heard is None or request.again else heard
     if isinstance(answer, asking.Nobody):
         return _ended("Not answered", [f"{request.name}: {answer}; {_standing(night)}"])
     by, comment = approval.one_line(answer.name, approval.MOST_NAME), approval.one_line(answer.comment, approval.MOST_WORDS)
@@ -66,8 +70,8 @@ def _ask(night: steps.Night, options: Options) -> State:
     with _alone(night):
         if answer.decision == "reject":
             approval.reject(night.root, request, datetime.now(UTC), by, comment)
-            line = f"{request.name} was rejected {said}".strip()
-            return _ended("Rejected", [f"{line}; {_standing(night)}", *_commit(night, options, line.capitalize())])
+            made = _commit(night, options, f"Rejected {request.name}", f"Rejected {said}".strip())
+            return _ended("Rejected", [f"{request.name} was rejected {said}".strip() + f"; {_standing(night)}", *made])
         done = approval.approve(night.root, request, datetime.now(UTC))
         if isinstance(done, str):
             return _ended("Overtaken", [f"{request.name} was approved, but {done}; nothing done, {_standing(night)}"])
@@ -88,7 +92,7 @@ def _answer(night: steps.Night, request: Request, title: str) -> asking.Answer |
     with pages.serving(_pages(night.root)) as links:
         question = approval.question(night.root, request, links)
         create_markdown_artifact(key="approval-request", markdown=question, description=title.capitalize())
-        return asking.ask(question, until, lambda: approval.overtaken(night.root, request), told)
+        return asking.ask(title, question, until, lambda: approval.overtaken(night.root, request), told)
 
 
 def _pages(root: Path) -> dict[str, Path]:
@@ -139,7 +143,8 @@ def main(words: list[str] | None = None) -> int:
     options = Options(**vars(parser.parse_args(words)))
 
     def run() -> list[str]:
-        return ask_and_promote(options)
+        state = ask_and_promote(options, return_state=True)
+        return [state.message] if state.is_cancelled() else state.result()
 
     return nightly.door(NAME, run, alone=False, lasting="a person's answer needs a server that keeps the question")
 
