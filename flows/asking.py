@@ -6,6 +6,8 @@ process that was killed leaves a paused run behind that nobody looks after: `hei
 meanwhile, and closes it.
 """
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -33,8 +35,9 @@ from prefect.states import Cancelled, Paused
 from prefect.utilities.urls import url_for
 from pydantic import Field
 
-from tasks import approval
-from tasks.errors import ServiceError
+from flows import server
+from tasks import approval, params
+from tasks.errors import NightshiftError, ServiceError
 
 EVERY = 2.0  # seconds between two looks
 SPARE = 3600  # seconds that Prefect keeps the question longer than we ask it: its own end of a pause is a failure
@@ -87,7 +90,7 @@ def ask(
             if why := pointless():
                 return Nobody(why)
             time.sleep(EVERY)
-    return Nobody(f"nobody answered until {until:%Y-%m-%d %H:%M}")
+    return Nobody(f"nobody answered until {until:%Y-%m-%d %H:%M %Z}")
 
 
 def heir(root: Path, flow: str, title: str, subject: str = "") -> Answer | None:
@@ -123,3 +126,23 @@ def _given(run: UUID) -> Answer | None:
     keys = keyset_from_paused_state(Paused(pause_key=PAUSE))
     said = read_flow_run_input(keys["response"], run)
     return Answer(**said) if said else None
+
+
+def afterwards(yes: bool, push: bool, commit: bool) -> int:
+    """What a night or a reindex does last, with nightly.approval: manual: become flows/promote.py if something waits.
+
+    The run has ended and its lock is free by then, and the process that waits for hours is as small as one can be. Returns
+    only where nobody is to be asked, or can be.
+    """
+    root = Path.cwd()
+    try:
+        if yes or params.load(root / "params.yaml").nightly.approval != "manual" or approval.waiting(root) is None:
+            return 0
+        server.need_lasting("nobody can be asked in Prefect's UI")
+    except NightshiftError as error:
+        print(f"approval: {error}; the candidate waits for nightshift promote", file=sys.stderr)
+        return 0
+    server.drain()
+    sys.stdout.flush()
+    words = [*([] if push else ["--no-push"]), *([] if commit else ["--no-commit"])]
+    os.execv(sys.executable, [sys.executable, "-m", "flows.promote", *words])

@@ -31,7 +31,7 @@ from prefect.artifacts import (  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 from pydantic import BaseModel, ConfigDict, Field  # noqa: E402
 
-from flows import dvc, labelling, processes, schedule, server, steps  # noqa: E402
+from flows import asking, dvc, labelling, processes, schedule, server, steps  # noqa: E402
 from flows.screen import Screen  # noqa: E402
 from tasks import approval, lock, params, promote  # noqa: E402
 from tasks.errors import NightshiftError, ParamsError, ServiceError  # noqa: E402
@@ -204,27 +204,7 @@ def main(words: list[str] | None = None) -> int:
     given = vars(parser.parse_args(words))
     dry, options = given.pop("dry_run"), Options(**given)
     code = door("nightly", lambda: nightly(options), (lambda: dry_run(Path.cwd(), options)) if dry else None)
-    return code if dry or code else ask_a_person(options.yes, options.push, options.commit)
-
-
-def ask_a_person(yes: bool, push: bool, commit: bool) -> int:
-    """What a night or a reindex does last, with nightly.approval: manual: become flows/promote.py if something waits.
-
-    The run has ended and its lock is free by then, and the process that waits for hours is as small as one can be. Returns
-    only where nobody is to be asked, or can be.
-    """
-    root = Path.cwd()
-    try:
-        if yes or params.load(root / "params.yaml").nightly.approval != "manual" or approval.waiting(root) is None:
-            return 0
-        server.need_lasting("nobody can be asked in Prefect's UI")
-    except NightshiftError as error:
-        print(f"approval: {error}; then python -m flows.promote asks. Without it: nightshift promote", file=sys.stderr)
-        return 0
-    server.drain()
-    sys.stdout.flush()
-    words = [*([] if push else ["--no-push"]), *([] if commit else ["--no-commit"])]
-    os.execv(sys.executable, [sys.executable, "-m", "flows.promote", *words])
+    return code if dry or code else asking.afterwards(options.yes, options.push, options.commit)
 
 
 def door(

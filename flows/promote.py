@@ -46,20 +46,23 @@ class Options(BaseModel):
 def ask_and_promote(options: Options) -> State:
     """Ask about what waits, and do what is answered; the state's name says how it ended, its data are lines on it."""
     night = nightly.begin(options.verbose)
-    try:
-        with lock.held(night.root / approval.ASKING, NAME, "a request for approval", patience=5 * asking.EVERY):
+    with contextlib.ExitStack() as stack:
+        try:  # one that has become pointless needs a moment to notice
+            stack.enter_context(lock.held(night.root / approval.ASKING, NAME, "a request for approval", 5 * asking.EVERY))
+        except lock.BusyError as busy:
+            return _ended("Asked already", [f"{busy.what}: it will hear the answer"])
+        try:
             return _ask(night, options)
-    except lock.BusyError as busy:
-        return _ended("Asked already", [f"{busy.what}: it will hear the answer"])
-    except asking.CancelledError as cancelled:
-        return Cancelled(message=f"{cancelled}; {_standing(night)}")
+        except asking.CancelledError as cancelled:
+            return Cancelled(message=f"{cancelled}; {_standing(night)}")
 
 
 def _ask(night: steps.Night, options: Options) -> State:
     request = approval.waiting(night.root, options.again)
     if request is None or not request.manifest_sha256.startswith(options.candidate):
         asking.heir(night.root, NAME, "nothing waits for approval")
-        return _ended("Nothing waits", [f"nothing waits for approval; {_standing(night)}", *_commit(night, options)])
+        said = f"{options.candidate} does not wait" if options.candidate else "nothing waits"
+        return _ended("Nothing waits", [f"{said} for approval; {_standing(night)}"])
     title = f"may {request.name} go live?"
     heard = asking.heir(night.root, NAME, title, f"manifest:{request.manifest_sha256}")
     answer = _answer(night, request, title) if heard is None or request.again else heard
@@ -85,7 +88,7 @@ def _answer(night: steps.Night, request: Request, title: str) -> asking.Answer |
     until = night.began + timedelta(hours=night.params.nightly.approval_hours)
 
     def told(address: str) -> None:
-        line = f"{request.name} waits for approval until {until:%Y-%m-%d %H:%M}; press Resume on {address}"
+        line = f"{request.name} waits for approval until {until:%Y-%m-%d %H:%M %Z}; press Resume on {address}"
         get_run_logger().info(line)
         night.screen.line(line)
 
@@ -118,7 +121,7 @@ def _standing(night: steps.Night) -> str:
     return f"{live} stays live" if live else "nothing is live yet"
 
 
-def _commit(night: steps.Night, options: Options, title: str | None = None, said: str = "") -> list[str]:
+def _commit(night: steps.Night, options: Options, title: str, said: str) -> list[str]:
     try:
         made = steps.commit_release(night, title, said) if options.commit else None
     except ServiceError as error:

@@ -17,7 +17,7 @@ from prefect import flow  # isort: skip
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows import steps
+from flows import asking, steps
 from tasks import documents_release, promote
 from tasks.errors import NightshiftError, ServiceError
 
@@ -86,7 +86,7 @@ def main(words: list[str] | None = None) -> int:
     dry, options = given.pop("dry_run"), Options(**given)
     instead = (lambda: nightly.dry_run(Path.cwd(), nightly.Options(stages=STAGES))) if dry else None
     code = nightly.door("reindex", lambda: reindex(options), instead)
-    return code if dry or code else nightly.ask_a_person(options.yes, options.push, options.commit)
+    return code if dry or code else asking.afterwards(options.yes, options.push, options.commit)
 
 
 if __name__ == "__main__":

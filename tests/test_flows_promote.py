@@ -196,7 +196,7 @@ def test_without_a_server_that_stays_nobody_is_asked(root, monkeypatch, capsys):
     """One line with the remedy; the candidate stays."""
     from prefect.context import refresh_global_settings_context
 
-    from flows import nightly
+    from flows import asking
     from flows import promote as flow
 
     path = root / "params.yaml"
@@ -205,11 +205,11 @@ def test_without_a_server_that_stays_nobody_is_asked(root, monkeypatch, capsys):
         patch.delenv("PREFECT_API_URL")
         refresh_global_settings_context()
         assert flow.main([]) == 1
-        assert nightly.ask_a_person(yes=False, push=True, commit=True) == 0
+        assert asking.afterwards(yes=False, push=True, commit=True) == 0
     refresh_global_settings_context()
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("promote: PREFECT_API_URL: is not set, and a person's answer needs a server")
-    assert "prefect server start, then export" in first and "Without it: nightshift promote" in second
+    assert "prefect server start, then export" in first and second.endswith("the candidate waits for nightshift promote")
     assert approval.waiting(root) is not None
 
 
