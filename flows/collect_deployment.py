@@ -13,14 +13,15 @@ from prefect import Flow
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.events import DeploymentEventTrigger
 
-from flows.webhook import EVENT, RESOURCE, need_server
+from flows import server
+from flows.webhook import EVENT, RESOURCE
 
 EVERY = timedelta(hours=1)
 
 
 def serve(flow: Flow, parameters: dict[str, Any] | None = None, name: str = "collect", every: timedelta = EVERY) -> None:
     """Serve a flow until SIGINT or SIGTERM. ServiceError where no lasting Prefect server is named."""
-    need_server()
+    server.need_lasting("an event needs a server that keeps it")
     flow.serve(
         name=name,
         interval=every,

@@ -31,9 +31,9 @@ from prefect.artifacts import (  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 from pydantic import BaseModel, ConfigDict, Field  # noqa: E402
 
-from flows import dvc, labelling, processes, schedule, server, steps  # noqa: E402
+from flows import asking, dvc, labelling, processes, schedule, server, steps  # noqa: E402
 from flows.screen import Screen  # noqa: E402
-from tasks import lock, params, promote  # noqa: E402
+from tasks import approval, lock, params, promote, records  # noqa: E402
 from tasks.errors import NightshiftError, ParamsError, ServiceError  # noqa: E402
 
 
@@ -45,7 +45,7 @@ class Options(BaseModel):
     stages: list[str] = Field(default_factory=list, description="only these stages and those they need; empty: all")
     push: bool = Field(default=True, description="push outputs to the DVC remote")
     commit: bool = Field(default=True, description="commit data.dvc, dvc.lock, metrics and the release")
-    yes: bool = Field(default=False, description="promote without asking where params.yaml says nightly.approval: ask")
+    yes: bool = Field(default=False, description="promote without asking, whatever nightly.approval says")
     verbose: bool = Field(default=False, description="show every line of every stage")
 
 
@@ -153,22 +153,23 @@ def _settled(night: steps.Night) -> frozenset[str]:
     A promotion rewrites champion.json and champion-search.json. While the candidate is that release itself, or another
     that was out before, comparing it once more would be a night for nothing.
     """
-    found = promote.candidate(night.root)
-    known = found and promote.released_as(night.root, found[1])
+    found = records.candidate(night.root)
+    known = found and records.released_as(night.root, found[1])
     return frozenset(str(follower.path) for follower in promote.FOLLOWERS) if known else frozenset()
 
 
 def _approved(night: steps.Night, options: Options) -> bool:
-    if night.params.nightly.approval == "auto" or options.yes:
+    mode, found = night.params.nightly.approval, records.candidate(night.root)
+    if mode == "auto" or options.yes:
         return True
-    if not sys.stdin.isatty() or promote.candidate(night.root) is None:
+    if mode == "manual" or not sys.stdin.isatty() or found is None or approval.rejection(night.root, found[1]):
         return False
     return input("promote tonight's candidate? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _report(night: steps.Night) -> Path | None:
     try:
-        page = promote.output_of(night.root, "report") / "index.html"
+        page = records.output_of(night.root, "report") / "index.html"
     except NightshiftError:
         return None
     return page if page.is_file() else None
@@ -198,16 +199,23 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--no-push", dest="push", action="store_false", help="leave the DVC remote alone")
     parser.add_argument("--no-commit", dest="commit", action="store_false", help="leave git alone")
     parser.add_argument("--dry-run", action="store_true", help="say which stages would run, and why")
-    parser.add_argument("--yes", action="store_true", help="promote without asking (nightly.approval: ask)")
+    parser.add_argument("--yes", action="store_true", help="promote without asking (nightly.approval: ask, manual)")
     parser.add_argument("--verbose", action="store_true", help="show every line of every stage")
     given = vars(parser.parse_args(words))
     dry, options = given.pop("dry_run"), Options(**given)
-    return door("nightly", lambda: nightly(options), (lambda: dry_run(Path.cwd(), options)) if dry else None)
+    code = door("nightly", lambda: nightly(options), (lambda: dry_run(Path.cwd(), options)) if dry else None)
+    return code if dry or code else asking.afterwards(options.yes, options.push, options.commit)
 
 
-def door(name: str, run: Callable[[], list[str]], instead: Callable[[], None] | None = None, alone: bool = True) -> int:
+def door(
+    name: str,
+    run: Callable[[], list[str]],
+    instead: Callable[[], None] | None = None,
+    alone: bool = True,
+    lasting: str | None = None,
+) -> int:
     """Run a flow in the present folder, with an API and (if it has to be) alone, and say what came out; or do something
-    else `instead`."""
+    else `instead`. `lasting`: why it needs a server that stays."""
     root, clock = Path.cwd(), time.monotonic()
     try:
         if not (root / "dvc.yaml").is_file():
@@ -216,6 +224,8 @@ def door(name: str, run: Callable[[], list[str]], instead: Callable[[], None] | 
         if instead:
             instead()
             return 0
+        if lasting:
+            server.need_lasting(lasting)
         with lock.alone(root) if alone else contextlib.nullcontext(), server.api(root):
             summary = run()
     except NightFailedError as error:

@@ -17,8 +17,8 @@ from prefect import flow  # isort: skip
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows import steps
-from tasks import documents_release, promote
+from flows import asking, steps
+from tasks import documents_release, promote, records
 from tasks.errors import NightshiftError, ServiceError
 
 STAGES = ["retrieve"]
@@ -31,7 +31,7 @@ class Options(BaseModel):
 
     push: bool = Field(default=True, description="push outputs to the DVC remote")
     commit: bool = Field(default=True, description="commit data.dvc, dvc.lock, metrics and the release")
-    yes: bool = Field(default=False, description="release without asking where params.yaml says nightly.approval: ask")
+    yes: bool = Field(default=False, description="release without asking, whatever nightly.approval says")
     verbose: bool = Field(default=False, description="show every line of every stage")
 
 
@@ -49,7 +49,7 @@ def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:
     try:
         committed += filter(None, [steps.commit_night(night, "Documents")]) if options.commit else []
         if whole:
-            live = promote.live(night.root)
+            live = records.live(night.root)
             standing = f"nothing new; {live} stays live" if live else "no model is live yet: run a night (make nightly)"
             approved = night.params.nightly.approval == "auto" or options.yes
             lines.append(f"documents: {steps.release_documents(night, approved) or standing}")
@@ -80,12 +80,13 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--no-push", dest="push", action="store_false", help="leave the DVC remote alone")
     parser.add_argument("--no-commit", dest="commit", action="store_false", help="leave git alone")
     parser.add_argument("--dry-run", action="store_true", help="say which stages would run, and why")
-    parser.add_argument("--yes", action="store_true", help="release without asking (nightly.approval: ask)")
+    parser.add_argument("--yes", action="store_true", help="release without asking (nightly.approval: ask, manual)")
     parser.add_argument("--verbose", action="store_true", help="show every line of every stage")
     given = vars(parser.parse_args(words))
     dry, options = given.pop("dry_run"), Options(**given)
     instead = (lambda: nightly.dry_run(Path.cwd(), nightly.Options(stages=STAGES))) if dry else None
-    return nightly.door("reindex", lambda: reindex(options), instead)
+    code = nightly.door("reindex", lambda: reindex(options), instead)
+    return code if dry or code else asking.afterwards(options.yes, options.push, options.commit)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,16 @@ def api(root: Path) -> Iterator[str]:
         processes.stop(process)
 
 
+def need_lasting(why: str) -> None:
+    """ServiceError unless a server is named that is there before and after this process; `why` says what for."""
+    from prefect.settings import get_current_settings
+
+    if not get_current_settings().api.url:
+        raise ServiceError(
+            VARIABLE, f"is not set, and {why}", f"prefect server start, then export {VARIABLE}=http://127.0.0.1:4200/api"
+        )
+
+
 def _start(root: Path) -> tuple[subprocess.Popen, str]:
     import prefect
 

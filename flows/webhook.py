@@ -17,11 +17,10 @@ from tasks import environment
 environment.apply()
 
 from prefect.events import emit_event  # noqa: E402  (libraries read their environment when they are imported)
-from prefect.settings import get_current_settings  # noqa: E402
 
 from flows import server  # noqa: E402
 from tasks import params  # noqa: E402
-from tasks.errors import NightshiftError, ParamsError, ServiceError  # noqa: E402
+from tasks.errors import NightshiftError, ParamsError  # noqa: E402
 from tasks.labelling import label_studio, secrets, webhook  # noqa: E402
 
 EVENT = "nightshift.judgements"
@@ -42,7 +41,7 @@ def run(root: Path, public_url: str | None) -> None:
     if not public_url and cfg.webhook.host in ("0.0.0.0", "::"):
         raise ParamsError("labelling.webhook.host", f"{cfg.webhook.host} is no address that Label Studio could call",
                           "say where it finds the receiver: --public-url https://…/label-studio")
-    need_server()
+    server.need_lasting("an event needs a server that keeps it")
     token = secrets.value(root, secrets.TOKEN)
     secret = webhook.checked(secrets.ensure(root, [secrets.WEBHOOK])[secrets.WEBHOOK])
 
@@ -58,13 +57,6 @@ def run(root: Path, public_url: str | None) -> None:
             webhook.serve(cfg.webhook, secret, ring, register)
         finally:
             server.drain()
-
-
-def need_server() -> None:
-    """ServiceError unless a lasting Prefect server is named: an event has to outlive the process that emits it."""
-    if not get_current_settings().api.url:
-        raise ServiceError(server.VARIABLE, "is not set, and an event needs a server that keeps it",
-                           f"prefect server start, then export {server.VARIABLE}=http://127.0.0.1:4200/api")
 
 
 def main(words: list[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tasks import records
+from tasks import approval, records
 from tasks.figures import difference, text
 from tasks.files import write_atomic
 
@@ -31,8 +31,7 @@ def status(root: Path) -> list[str]:
         manifest = found[1]
         lines += [
             "",
-            "candidate: "
-            + ("passed the gate; make it live: nightshift promote" if manifest["gate"]["promote"] else "held back by the gate"),
+            "candidate: " + (approval.standing(root) if manifest["gate"]["promote"] else "held back by the gate"),
         ]
         lines += [f"  {why}" for why in records.refusals(manifest)]
     return lines

@@ -47,3 +47,15 @@ def held(path: Path, thing: str, who: str, patience: float = 0.0) -> Iterator[No
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock file `path` now."""
+    if not path.is_file():
+        return False
+    with open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -480,7 +480,9 @@ class Nightly(Section):
     parallel: Count = Field(description="stages side by side; each may use compute.threads threads")
     lock_minutes: Positive = Field(description="minutes to wait while another dvc command holds the lock")
     push_minutes: Positive = Field(description="minutes after which a push to the DVC remote is given up until the next night")
-    approval: Literal["auto", "ask"] = Field(description="auto: promote what the gate lets out; ask: on the terminal, or by hand")
+    approval: Literal["auto", "ask", "manual"] = Field(
+        description="auto: promote what the gate lets out; ask: on the terminal, or by hand; manual: ask in Prefect's UI")
+    approval_hours: Positive = Field(description="hours that a request in Prefect's UI waits for an answer")
 
 
 class Recipe(Section):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks import champion, documents_release, live_index, promote, records
+from tasks import approval, champion, documents_release, live_index, promote, records
 from tasks.errors import GateError
 from tasks.files import read_json, sha256_file, sha256_tree, size, write_json
 from tasks.index import index
@@ -232,7 +232,7 @@ def test_a_model_that_is_not_better_than_itself_keeps_no_document_back(house):
     """Nothing was trained, so tonight's candidate is the live model with new documents: the gate's no to the model, which it
     met as its own champion, says nothing of them. Again: nothing to do."""
     documents(house, " Not on Sunday.")
-    search(house, 0.95, promote.live(house))
+    search(house, 0.95, records.live(house))
     model(house, "one", good=False, rule="against_champion")
     assert documents_release.release(house, NOON).flipped
     assert not documents_release.release(house, NOON).flipped
@@ -317,3 +317,27 @@ def test_a_flow_that_has_to_ask_releases_nothing_by_itself(house, monkeypatch):
     assert steps.release_documents.fn(night, False) == f"wait for approval (nightshift promote --documents); {first} stays live"
     assert records.live(house) == first
     assert f"is live: new documents, the model of {first}" in steps.release_documents.fn(night, True)
+
+
+def test_documents_wait_like_a_model(house):
+    """A held-back model and new documents: they are what is asked about; changed again meanwhile, nothing is done."""
+    first = records.live(house)
+    assert approval.waiting(house) is None
+    documents(house, " Not on Sunday.")
+    search(house, 0.95, first)
+    model(house, "two", good=False)
+    request = approval.waiting(house)
+    assert (request.kind, request.live, request.manifest["model_of"]) == ("documents", first, first)
+    assert "Make the live model with new documents" in approval.question(house, request, {})
+    documents(house, " Not on Monday.")
+    assert approval.approve(house, request, NOON) == "the documents have changed since"
+    request = approval.waiting(house)
+    done = approval.approve(house, request, NOON)
+    assert done.release == records.live(house) == f"2026-11-24-{request.name}"
+    assert approval.waiting(house) is None and documents_release.candidate(house) is None
+    documents(house, " Not on Friday.")
+    search(house, 0.95, done.release)
+    request = approval.waiting(house)
+    approval.reject(house, request, NOON, "", "")
+    assert approval.waiting(house) is None
+    assert approval.rejection(house, request.manifest) == "rejected on 2026-11-24"

@@ -46,9 +46,9 @@ def program(log: Path, *words: str, cwd: Path) -> Iterator[subprocess.Popen]:
             process.wait()
 
 
-def until(found, log: Path) -> None:
+def until(found, log: Path, seconds: float = SECONDS) -> None:
     """Wait until `found` says so; what the program has said stands in the error."""
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < end, log.read_text(errors="replace")[-3000:]
         time.sleep(0.2)
