@@ -214,7 +214,7 @@ def layers() -> Layers:
 
 def beside(before: float, after: float, n: int) -> Beside:
     """A behaviour of both models."""
-    return Beside(unquantized=of(before, n), quantized=of(after, n), lost=gained(before - after, 0, (n, n)).correct)
+    return Beside(unquantized=of(before, n), quantized=of(after, n), lost=difference(before - after, n))
 
 
 def served(champion: str | None) -> dict[str, Report]:

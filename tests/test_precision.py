@@ -77,17 +77,14 @@ def test_the_old_word_is_refused_with_the_new_one(tmp_path):
 
 
 def test_a_training_in_bf16(tmp_path):
-    """Products in bf16, weights in fp32: another adapter, stored in fp32, that has learned as much (losses within 0.02)."""
+    """Products in bf16, weights in fp32: another adapter than fp32's, stored in fp32, near it, and the model has learned."""
     from safetensors.torch import load_file
 
-    plain = tiny.run_stage("sft", tmp_path / "fp32", {"precision": "fp32"}, **tiny.inputs("sft"))
-    half = tiny.run_stage("sft", tmp_path / "bf16", {"precision": "bf16"}, **tiny.inputs("sft"))
-    stored, usual, left_open = (load_file(folder / "adapter_model.safetensors")
-                                for folder in (tmp_path / "bf16", tmp_path / "fp32", tiny.trained("sft")))
-    assert {str(t.dtype) for t in stored.values()} == {"torch.float32"}
-    assert any(not stored[name].equal(usual[name]) for name in stored)
-    assert all(usual[name].equal(left_open[name]) for name in usual)  # null is compute.precision, fp32
-    assert half.eval_loss == pytest.approx(plain.eval_loss, abs=0.02) and half.eval_loss_before == plain.eval_loss_before
+    report = tiny.run_stage("sft", tmp_path / "bf16", {"precision": "bf16"}, **tiny.inputs("sft"))
+    half, plain = (load_file(folder / "adapter_model.safetensors") for folder in (tmp_path / "bf16", tiny.trained("sft")))
+    assert {str(t.dtype) for t in half.values()} == {"torch.float32"}
+    away = max(float((half[name] - plain[name]).abs().max()) for name in half)
+    assert 0 < away < 0.1 and report.eval_loss < report.eval_loss_before - 0.1
 
 
 def test_a_model_that_only_answers_has_its_weights_in_it():
