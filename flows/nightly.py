@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field  # noqa: E402
 
 from flows import asking, dvc, labelling, processes, schedule, server, steps  # noqa: E402
 from flows.screen import Screen  # noqa: E402
-from tasks import approval, lock, params, promote  # noqa: E402
+from tasks import approval, lock, params, promote, records  # noqa: E402
 from tasks.errors import NightshiftError, ParamsError, ServiceError  # noqa: E402
 
 
@@ -153,13 +153,13 @@ def _settled(night: steps.Night) -> frozenset[str]:
     A promotion rewrites champion.json and champion-search.json. While the candidate is that release itself, or another
     that was out before, comparing it once more would be a night for nothing.
     """
-    found = promote.candidate(night.root)
-    known = found and promote.released_as(night.root, found[1])
+    found = records.candidate(night.root)
+    known = found and records.released_as(night.root, found[1])
     return frozenset(str(follower.path) for follower in promote.FOLLOWERS) if known else frozenset()
 
 
 def _approved(night: steps.Night, options: Options) -> bool:
-    mode, found = night.params.nightly.approval, promote.candidate(night.root)
+    mode, found = night.params.nightly.approval, records.candidate(night.root)
     if mode == "auto" or options.yes:
         return True
     if mode == "manual" or not sys.stdin.isatty() or found is None or approval.rejection(night.root, found[1]):
@@ -169,7 +169,7 @@ def _approved(night: steps.Night, options: Options) -> bool:
 
 def _report(night: steps.Night) -> Path | None:
     try:
-        page = promote.output_of(night.root, "report") / "index.html"
+        page = records.output_of(night.root, "report") / "index.html"
     except NightshiftError:
         return None
     return page if page.is_file() else None

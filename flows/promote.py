@@ -23,7 +23,7 @@ from prefect.states import Cancelled, Completed, State
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows import asking, pages, steps
-from tasks import approval, lock, promote
+from tasks import approval, lock, records
 from tasks.approval import Request
 from tasks.errors import NightshiftError, ServiceError
 
@@ -104,7 +104,7 @@ def _pages(root: Path) -> dict[str, Path]:
     found = {}
     for label, (stage, name) in wanted.items():
         with contextlib.suppress(NightshiftError):  # a graph without that stage
-            path = promote.output_of(root, stage) / name
+            path = records.output_of(root, stage) / name
             found |= {label: path} if path.is_file() else {}
     return found
 
@@ -117,7 +117,7 @@ def _alone(night: steps.Night) -> Iterator[None]:
 
 
 def _standing(night: steps.Night) -> str:
-    live = promote.live(night.root)
+    live = records.live(night.root)
     return f"{live} stays live" if live else "nothing is live yet"
 
 

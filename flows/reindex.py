@@ -18,7 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows import asking, steps
-from tasks import documents_release, promote
+from tasks import documents_release, promote, records
 from tasks.errors import NightshiftError, ServiceError
 
 STAGES = ["retrieve"]
@@ -49,7 +49,7 @@ def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:
     try:
         committed += filter(None, [steps.commit_night(night, "Documents")]) if options.commit else []
         if whole:
-            live = promote.live(night.root)
+            live = records.live(night.root)
             standing = f"nothing new; {live} stays live" if live else "no model is live yet: run a night (make nightly)"
             approved = night.params.nightly.approval == "auto" or options.yes
             lines.append(f"documents: {steps.release_documents(night, approved) or standing}")

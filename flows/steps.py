@@ -16,7 +16,7 @@ from prefect.states import Completed, State
 
 from flows import dvc
 from flows.screen import Screen
-from tasks import approval, documents_release, git, live_index, promote, sources
+from tasks import approval, documents_release, git, live_index, promote, records, sources
 from tasks.bootstrap import bootstrap
 from tasks.errors import GateError, NightshiftError, ServiceError
 from tasks.figures import figures_from, stage_of, text
@@ -61,8 +61,8 @@ def make_ready(night: Night) -> dvc.Graph:
     fill(night)
     if promote.settle(night.root):
         log.warning("the champion files now follow releases/LIVE; an earlier promotion had been interrupted")
-    release = promote.live(night.root)
-    for line in live_index.follow(night.root, promote.record(night.root, release)["manifest"]) if release else ():
+    release = records.live(night.root)
+    for line in live_index.follow(night.root, records.record(night.root, release)["manifest"]) if release else ():
         log.warning(line)
     return dvc.read(night.root, night.params.nightly.lock_minutes * 60)
 
@@ -163,17 +163,17 @@ def commit_night(night: Night, title: str = "Night") -> str | None:
 @step
 def promote_release(night: Night, approved: bool) -> str:
     """Make the candidate live if the gate lets it out and it is new; returns a line about it."""
-    found = promote.candidate(night.root)
-    live = promote.live(night.root)
+    found = records.candidate(night.root)
+    live = records.live(night.root)
     standing = f"{live} stays live" if live else "nothing is live yet"
     if found is None:
         return f"no candidate; {standing}"
     manifest = found[1]
-    known = promote.released_as(night.root, manifest)
+    known = records.released_as(night.root, manifest)
     if known and known["release"] == live:
         return f"nothing new; {standing}"
     if not manifest["gate"]["promote"]:
-        return f"held back by the gate: {'; '.join(promote.refusals(manifest))}. {standing.capitalize()}"
+        return f"held back by the gate: {'; '.join(records.refusals(manifest))}. {standing.capitalize()}"
     if rejected := approval.rejection(night.root, manifest):
         return f"{rejected} (nightshift promote makes it live all the same). {standing.capitalize()}"
     if not approved:
@@ -194,12 +194,12 @@ def release_documents(night: Night, approved: bool) -> str | None:
         if found is None or documents_release.held_back_as_a_whole(night.root, found[0]):
             return None
         if rejected := approval.rejection(night.root, found[0]):
-            return f"{rejected} (nightshift promote --documents); {promote.live(night.root)} stays live"
+            return f"{rejected} (nightshift promote --documents); {records.live(night.root)} stays live"
         if not approved:
-            return f"wait for approval (nightshift promote --documents); {promote.live(night.root)} stays live"
+            return f"wait for approval (nightshift promote --documents); {records.live(night.root)} stays live"
         done = documents_release.release(night.root, datetime.now(UTC))
     except NightshiftError as error:
-        return f"{error}; {promote.live(night.root)} stays live"
+        return f"{error}; {records.live(night.root)} stays live"
     get_run_logger().info("%s is live: new documents, the model of %s", done.release, found[0]["model_of"])
     return ". ".join([f"{done.release} is live: new documents, the model of {found[0]['model_of']}", *done.notes])
 
@@ -209,7 +209,7 @@ def commit_release(night: Night, title: str | None = None, said: str = "") -> st
     """Commit releases/ and the champion files as they are now. `said`: a person's words on it."""
     if not git.is_repository(night.root):
         return None
-    title = title or f"Release {promote.live(night.root)}"
+    title = title or f"Release {records.live(night.root)}"
     return git.commit(night.root, promote.COMMITTED, f"{title}\n\n{said}".strip())
 
 

@@ -31,6 +31,9 @@ except ImportError:
 from tasks import environment
 from tasks.errors import NightshiftError, ParamsError
 
+if typing.TYPE_CHECKING:
+    from tasks.params import Params
+
 STAGES = ("validate", "prepare", "base", "sft", "candidates", "reward", "select", "align", "merge", "evaluate",
           "quantize", "embed", "index", "retrieve", "answers", "gate", "release", "report")
 BEFORE = "before"
@@ -82,6 +85,8 @@ def run(name: str, words: list[str]) -> None:
     function = stage_function(name)
     options = arguments(name, function, words)
     sections = params_module.load(options.params)
+    if params_module.Compute in signature(function).values():
+        check_precisions(sections)
     values: dict[str, object] = {}
     outputs: dict[Path, Path] = {}
     for parameter, kind in signature(function).items():
@@ -113,6 +118,19 @@ def run(name: str, words: list[str]) -> None:
     finally:
         for part in outputs:
             shutil.rmtree(part, ignore_errors=True)
+
+
+def check_precisions(sections: Params) -> None:
+    """Raise ModelError where any stage asks for a precision that this machine has not: the first stage of a night says so, not
+    the one that would meet it hours later."""
+    from tasks.params import Training
+
+    for place, section in sections.precisions().items():
+        compute = sections.compute.at(section.precision)
+        if compute.precision != "fp32":
+            from tasks.training.models import check_precision
+
+            check_precision(compute, place, training=isinstance(section, Training))
 
 
 def _keep(name: str, outputs: dict[Path, Path]) -> None:

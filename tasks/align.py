@@ -57,7 +57,8 @@ def align(cfg: Align, compute: Compute, seed: Seed, dataset: Path, base: Path, s
     Without training pairs nothing is trained, as by method none: the aligned model is then the SFT model.
     """
     methods.method(cfg.method)  # a misspelt method fails before anything is loaded
-    set_up(compute, seed.value)
+    compute = compute.at(cfg.precision)
+    set_up(compute, seed.value, training=True)
     policy, tokenizer = load_policy(base, [sft], compute)
     path = dataset / "train.jsonl"
     rows = read_rows(path, PAIR, empty=True)

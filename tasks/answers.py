@@ -82,6 +82,7 @@ def answers(
         log(f"{evaluation} has no questions: nothing is asked")
         write_jsonl(out / "answers.jsonl", [])
         return summarize([], cfg.top_k, seed.value)
+    compute = compute.at(cfg.precision)
     set_up(compute, seed.value)
     model, tokenizer = load_model(int4, compute)
     given = ask(

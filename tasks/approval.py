@@ -19,13 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks import documents_release, lock, promote
+from tasks import documents_release, lock, promote, records, verify
 from tasks.errors import NightshiftError
 from tasks.figures import difference, text
 from tasks.files import canonical_json, read_json, write_json
 
 ASKING = lock.WORK / "approval.lock"  # held by the process that waits for an answer
-REJECTED = promote.RELEASES / "rejected"
+REJECTED = records.RELEASES / "rejected"
 MOST_WORDS, MOST_NAME = 500, 80  # characters of a comment and of a name that are kept
 PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")  # all of ASCII's: Markdown lets a backslash precede each
 
@@ -54,26 +54,26 @@ def waiting(root: Path, again: bool = False) -> Request | None:
     `again`: also what was rejected or rolled back. What the gate holds back, or what is not there with the bytes that its
     manifest names, is not waiting for anybody.
     """
-    found = promote.candidate(root)
+    found = records.candidate(root)
     if found and found[1]["gate"]["promote"] and _undecided(root, found[1], again) and _whole(root, found[1]):
-        return Request("release", *found, promote.live(root), again)
+        return Request("release", *found, records.live(root), again)
     manifest = _documents(root)
     if manifest and _undecided(root, manifest, again):
-        return Request("documents", _hash(manifest), manifest, promote.live(root), again)
+        return Request("documents", _hash(manifest), manifest, records.live(root), again)
     return None
 
 
 def overtaken(root: Path, request: Request) -> str | None:
     """Why there is nothing to decide any more; None while there is. Reads small files only, for it is asked every moment."""
-    live = promote.live(root)
+    live = records.live(root)
     if live != request.live:
-        same = live is not None and _served(promote.record(root, live)["manifest"]) == _served(request.manifest)
+        same = live is not None and _served(records.record(root, live)["manifest"]) == _served(request.manifest)
         if same:
             return f"{live} is live already"
         return f"{live or 'nothing'} is live by now, and it was compared with {request.live or 'nothing'}"
     if not request.again and (rejected := rejection(root, request.manifest)):
         return rejected
-    found = promote.candidate(root)
+    found = records.candidate(root)
     if request.kind == "release" and found and found[0] != request.manifest_sha256:
         return f"a newer candidate ({found[0][:8]}) has taken its place"
     return None
@@ -88,7 +88,7 @@ def approve(root: Path, request: Request, now: datetime) -> promote.Promoted | s
         if manifest is None or _hash(manifest) != request.manifest_sha256:
             return "the documents have changed since"
         return documents_release.release(root, now, request.again)
-    found = promote.candidate(root)
+    found = records.candidate(root)
     if found is None or found[0] != request.manifest_sha256:
         return f"a newer candidate ({found[0][:8]}) has taken its place" if found else "the candidate is not there any more"
     return promote.promote(root, now, request.again)
@@ -126,7 +126,7 @@ def rejection(root: Path, manifest: Mapping[str, Any]) -> str | None:
 
 def standing(root: Path) -> str:
     """What tonight's candidate, which the gate lets out, waits for (`nightshift status`)."""
-    found = promote.candidate(root)
+    found = records.candidate(root)
     if found and (rejected := rejection(root, found[1])):
         return f"{rejected} (nightshift promote makes it live all the same)"
     if lock.is_held(root / ASKING):
@@ -136,7 +136,7 @@ def standing(root: Path) -> str:
 
 def question(root: Path, request: Request, links: Mapping[str, str]) -> str:
     """What is put to the person, as Markdown: figures beside the live release's, the gate's words, where to read on."""
-    before = promote.record(root, request.live)["manifest"]["figures"] if request.live else {}
+    before = records.record(root, request.live)["manifest"]["figures"] if request.live else {}
     what = "the live model with new documents" if request.kind == "documents" else "candidate"
     lines = [
         f"**Make {what} {request.name} live?** " + (f"{request.live} is live now." if request.live else "Nothing is live yet."),
@@ -167,15 +167,15 @@ def markdown(words: str) -> str:
 
 
 def _undecided(root: Path, manifest: Mapping[str, Any], again: bool) -> bool:
-    known = promote.released_as(root, manifest)
-    if known and known["release"] == promote.live(root):
+    known = records.released_as(root, manifest)
+    if known and known["release"] == records.live(root):
         return False
     return again or not ((known and known["withdrawn"]) or rejection(root, manifest))
 
 
 def _whole(root: Path, manifest: Mapping[str, Any]) -> bool:
     try:
-        promote.verify(root, manifest)
+        verify.verify(root, manifest)
     except NightshiftError:
         return False
     return True

@@ -14,10 +14,11 @@ from pydantic import Field
 
 from tasks.errors import ModelError
 from tasks.files import sha256_file, sha256_tree
-from tasks.params import Base, Compute
+from tasks.params import Base, Compute, Quantize
 from tasks.progress import log
 from tasks.reports import Report
 from tasks.training import sources
+from tasks.training.folders import check_same_chat
 from tasks.training.fresh import refresh
 from tasks.training.models import (
     TEMPLATE,
@@ -27,6 +28,7 @@ from tasks.training.models import (
     save_model,
     set_up,
 )
+from tasks.training.quantized import check_dimensions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -54,8 +56,12 @@ class BaseReport(Report):
     pad_token: str = Field(description="token that fills batches up")
 
 
-def base(cfg: Base, compute: Compute, starter: Path, templates: Path, out: Path) -> BaseReport:
-    """Load the base model, install the chat template, and write a complete model folder."""
+def base(cfg: Base, quantize: Quantize, compute: Compute, starter: Path, templates: Path, out: Path) -> BaseReport:
+    """Load the base model, install the chat template, and write a complete model folder.
+
+    ModelError where its layers could not be quantized as section `quantize` has it: the stage that would meet it first comes
+    after the trainings.
+    """
     set_up(compute)
     quiet()
     with tempfile.TemporaryDirectory() as scratch:
@@ -63,10 +69,12 @@ def base(cfg: Base, compute: Compute, starter: Path, templates: Path, out: Path)
         model, tokenizer = source.model, source.tokenizer
         install_template(cfg.chat_template, tokenizer, templates)
         agree(model, tokenizer)
+        check_dimensions(model, quantize.group_size, f"base.model {cfg.model}")
         renewed = refresh(model, tokenizer, MARKS[cfg.chat_template]) if cfg.chat_template in MARKS else 0
         if renewed:
             log(f"{renewed} tokens never occurred in pre-training; their embeddings are drawn anew")
         save_model(model, tokenizer, out)
+    check_same_chat(out)
     weights = sorted(out.glob("*.safetensors"))
     log(f"{cfg.model}: {parameter_count(model):,} parameters, {len(tokenizer):,} tokens; licence: {source.licence}")
     return BaseReport(

@@ -11,7 +11,7 @@ from tasks.params import Candidates, Compute, Seed
 from tasks.progress import log
 from tasks.reports import Report
 from tasks.training.generate import generate
-from tasks.training.models import load_policy, set_up
+from tasks.training.models import answering, load_policy, set_up
 from tasks.training.rows import read_rows
 
 
@@ -32,9 +32,11 @@ def candidates(cfg: Candidates, compute: Compute, seed: Seed, dataset: Path, bas
     Equal answers to a prompt are written once (two equal texts are nothing to choose between), in the order drawn. Answers
     that the prompt brings, such as one that a user was not content with, follow them, or are marked where one was drawn.
     """
+    compute = compute.at(cfg.precision)
     set_up(compute, seed.value)
     prompts = read_rows(dataset / "prompts.jsonl", ("id", "messages", "language"))
     model, tokenizer = load_policy(base, [sft], compute)
+    model = answering(model, compute)
     log(f"{len(prompts)} prompts, {cfg.answers} answers each")
     answers = generate(model, tokenizer, [row["messages"] for row in prompts], max_new_tokens=cfg.max_new_tokens,
                        batch_size=cfg.batch_size, temperature=cfg.temperature, top_p=cfg.top_p, seed=seed.value,

@@ -1,18 +1,19 @@
 """champion.json and champion-search.json: the live release, as the next night's challenger meets it.
 
-champion.json carries the champion's own answers to a fixed part of the evaluation cases, so that a night can compare
-itself with the release on the same cases without its weights being there (they may be gone from the cache, or on another
-machine). The verdicts are not stored: tonight's rules judge both sides. champion-search.json carries what the release's
-search had found for the questions on the documents. They are two, because documents change by themselves: a model that
-is compared with no new release need not be evaluated again. A case that has changed since is recognised by its digest and
-left out of the comparison.
+champion.json carries the champion's own answers to the evaluation cases and to held-out instructions, so that a night can
+compare itself with the release on the same cases without its weights being there (they may be gone from the cache, or on
+another machine). The verdicts are not stored: tonight's rules judge both sides. champion-search.json carries what the
+release's search had found for the questions on the documents. They are two, because documents change by themselves: a model
+that is compared with no new release need not be evaluated again. A case that has changed since is recognised by its digest
+and left out of the comparison; the hashes of whole test sets say whether there were others then (tasks/frozen.py).
 
     {"release": null}                                        nothing released yet
-    {"release": "r0007", "answers": {"context-0012": {"set": "context", "case": "9f86d081884c7d65", "answer": "…"}, …}}
+    {"release": "r0007", "answers": {"context-0012": {"set": "context", "case": "9f86d081884c7d65", "answer": "…"}, …},
+     "references": {"fact-0007": {"case": "2c26b46b68ffc68f", "answer": "…"}, …}, "test_sets": {"context": "3f2a…", …}}
     {"release": "r0007", "questions": {"documents-en-0001": {"case": "9f86d081884c7d65", "rank": 1, "found": true}, …}}
 
-The stages evaluate and retrieve write the challenger's half (challenger.json); promotion makes it the champion with
-`champion_from`.
+The stages evaluate and retrieve write the challenger (challenger.json: the same without the id); promotion makes it the
+champion with `champion_from`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.errors import DataError
-from tasks.files import canonical_json, read_json, write_json
+from tasks.files import canonical_json, read_json, sha256_file, write_json
 
 CHALLENGER = "challenger.json"  # in the folder of the stage that met the champion
 
@@ -37,6 +38,16 @@ class Answered(BaseModel):
 
     set: str = Field(description="evaluation set: facts, context or unanswerable")
     case: str = Field(description="digest of the case as it was asked and judged")
+    answer: str = Field(description="the greedy answer")
+    ended: bool = Field(True, description="whether the model ended it itself; files of older releases do not tell")
+
+
+class Told(BaseModel):
+    """What a model said to one held-out instruction."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    case: str = Field(description="digest of the instruction and the log's own answer")
     answer: str = Field(description="the greedy answer")
 
 
@@ -55,7 +66,6 @@ class Live(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     stage: ClassVar[str]  # that writes the challenger
-    cases: ClassVar[str]  # the field that holds the challenger's half
 
     release: str | None = Field(description="id of the live release; null before the first one")
 
@@ -64,16 +74,16 @@ class Champion(Live):
     """The live release and its answers."""
 
     stage: ClassVar[str] = "evaluate"
-    cases: ClassVar[str] = "answers"
 
     answers: dict[str, Answered] = Field(default_factory=dict, description="case id → answer")
+    references: dict[str, Told] = Field(default_factory=dict, description="id of a held-out instruction → answer")
+    test_sets: dict[str, str] = Field(default_factory=dict, description="evaluation set → SHA-256 of its cases")
 
 
 class SearchChampion(Live):
     """The live release and what its search found."""
 
     stage: ClassVar[str] = "retrieve"
-    cases: ClassVar[str] = "questions"
 
     questions: dict[str, Found] = Field(default_factory=dict, description="question id → what was found")
 
@@ -101,18 +111,23 @@ def write(path: Path, champion: Live) -> None:
     write_json(path, content)
 
 
-def write_challenger(folder: Path, cases: Mapping[str, Answered | Found]) -> None:
-    """Write what would travel with a release of this night."""
-    write_json(folder / CHALLENGER, {name: case.model_dump(mode="json") for name, case in cases.items()})
+def write_challenger(folder: Path, tonight: Live) -> None:
+    """Write what would travel with a release of this night; its id is not known yet."""
+    write_json(folder / CHALLENGER, tonight.model_dump(mode="json", exclude={"release"}))
 
 
 def champion_from(release: str, folder: Path, kind: type[Kind] = Champion) -> Kind:
-    """The champion that a release becomes: its id, and the challenger's half in the folder of its stage."""
+    """The champion that a release becomes: its id, and the challenger in the folder of its stage."""
     path = folder / CHALLENGER
     try:
-        return kind.model_validate({"release": release, kind.cases: read_json(path)})
+        return kind.model_validate({**read_json(path), "release": release})
     except ValidationError as error:
         raise DataError(str(path), error.errors()[0]["msg"], f"run the stage again: dvc repro {kind.stage}") from None
+
+
+def test_sets(evaluation: Path) -> dict[str, str]:
+    """Evaluation set → SHA-256 of its file in artifacts/dataset/evaluation, of those that have a case."""
+    return {path.stem: sha256_file(path) for path in sorted(evaluation.glob("*.jsonl")) if path.stat().st_size}
 
 
 def digest(case: Mapping[str, Any]) -> str:
@@ -121,7 +136,12 @@ def digest(case: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
 
 
-def chosen(cases: Sequence[Mapping[str, Any]], most: int) -> list[str]:
-    """Ids of the `most` cases with the smallest hashed ids: the same ones every night, also when others come or go."""
+def digest_told(messages: Sequence[Mapping[str, str]], reference: str) -> str:
+    """The same of a held-out instruction and its reference."""
+    return hashlib.sha256(canonical_json([list(messages), reference]).encode()).hexdigest()[:16]
+
+
+def chosen(cases: Sequence[Mapping[str, Any]], most: int | None) -> list[str]:
+    """Ids of the `most` cases (None: all) with the smallest hashed ids: the same every night, also when others come or go."""
     ids = sorted((case["id"] for case in cases), key=lambda name: hashlib.sha256(name.encode()).digest())
     return sorted(ids[:most])

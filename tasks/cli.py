@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks import documents_release, environment, git, imports, listing, live_index, params, presets, promote, sources
+from tasks import documents_release, environment, git, imports, listing, live_index, params, presets, promote, records, sources
 from tasks.bootstrap import bootstrap
 from tasks.errors import NightshiftError, ParamsError, ServiceError
 from tasks.files import canonical_json
@@ -32,7 +32,7 @@ def roll_back(root: Path, to: str | None, commit: bool) -> list[str]:
     """Flip the pointer back, and say what has to be fetched before the release can be served from here."""
     done = promote.rollback(root, datetime.now(UTC), to)
     lines = [f"{done.release} is live" + (" again" if done.flipped else " already"), *done.notes]
-    missing = promote.missing_parts(root, promote.record(root, done.release))
+    missing = records.missing_parts(root, records.record(root, done.release))
     if missing:
         lines.append(f"not in this machine's cache: {', '.join(missing)}; at its commit, dvc fetch brings them")
     return [*lines, *_commit(root, commit)]
@@ -42,7 +42,7 @@ def _commit(root: Path, commit: bool) -> list[str]:
     if not commit or not git.is_repository(root):
         return [f"not committed: {', '.join(git.dirty(root, *promote.COMMITTED))}"] if git.dirty(root, *promote.COMMITTED) else []
     try:
-        made = git.commit(root, promote.COMMITTED, f"Release {promote.live(root)}")
+        made = git.commit(root, promote.COMMITTED, f"Release {records.live(root)}")
     except ServiceError as error:
         return [f"NOT COMMITTED: {error}"]
     return [f"commit: {made[:10]}"] if made else []
@@ -106,6 +106,13 @@ def withdraw(root: Path, who: str, dry: bool) -> list[str]:
     return leave(root, who, datetime.now(UTC), dry)
 
 
+def trace(root: Path, given: argparse.Namespace) -> Iterator[str]:
+    """Where a release comes from, or where a judgement went."""
+    from tasks.lineage.command import trace as walk
+
+    return walk(root, given.release, given.annotation, given.annotator, given.stage, given.html, given.json)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="nightshift", description=" ".join(__doc__.partition("\n\n")[0].split()))
@@ -114,7 +121,16 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("releases", help="all releases, the last first")
     one = commands.add_parser("show", help="one release in full, or beside another")
     one.add_argument("release", metavar="RELEASE", help="its id, or the beginning or end of it")
-    one.add_argument("--compare", metavar="OTHER", help="show what differs from this release")
+    shown = one.add_mutually_exclusive_group()
+    shown.add_argument("--compare", metavar="OTHER", help="show what differs from this release")
+    shown.add_argument("--card", action="store_true", help="write its model card as a page, and say where")
+    back = commands.add_parser("trace", help="where a release comes from, or which releases a judgement has shaped")
+    back.add_argument("release", nargs="?", metavar="RELEASE", help="back to stages, data, annotations (default: the live one)")
+    back.add_argument("--annotation", metavar="ID", help="this annotation forward; with RELEASE: what it was in that one")
+    back.add_argument("--annotator", metavar="WHO", help="all of a person's forward; with --annotation: theirs of this id")
+    back.add_argument("--stage", metavar="NAME", help="one stage of the release in full: command, parameters, inputs, outputs")
+    back.add_argument("--html", type=Path, metavar="FILE", help="write the release's trace as a page")
+    back.add_argument("--json", action="store_true", help="all of it as one JSON object")
     out = commands.add_parser("promote", help="make the candidate of the last night live")
     out.add_argument("--documents", action="store_true", help="the live model with the documents of the last dvc repro retrieve")
     out.add_argument("--again", action="store_true", help="also when this very release was rolled back before")
@@ -163,7 +179,10 @@ def main(words: list[str] | None = None) -> int:
     actions = {
         "status": lambda: listing.status(root),
         "releases": lambda: listing.releases(root),
-        "show": lambda: listing.show(root, given.release, given.compare),
+        "show": lambda: (
+            listing.card(root, given.release) if given.card else listing.show(root, given.release, given.compare)
+        ),
+        "trace": lambda: trace(root, given),
         "promote": lambda: promote_candidate(root, given.documents, given.again, given.commit),
         "rollback": lambda: roll_back(root, given.release, given.commit),
         "builds": lambda: live_index.listing(root),

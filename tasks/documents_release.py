@@ -15,16 +15,18 @@ from typing import Any
 
 import yaml
 
-from tasks import champion, live_index, params, promote
+from tasks import champion, live_index, params, promote, records
 from tasks.errors import GateError
 from tasks.figures import figures_from, stage_of
-from tasks.files import canonical_json, read_json, sha256_tree, size
+from tasks.files import canonical_json, read_json, sha256_tree
 from tasks.gate import on_search
 from tasks.rag.chunks import MANIFEST
 from tasks.release import data_hash, facts
+from tasks.verify import measured
 
 NEW = ("embedded", "index")  # the parts that come from tonight
-MEASURED = ("validate", "prepare", "embed", "index", "retrieve")  # stages whose figures are tonight's
+MADE = ("embed", "index")  # stages that made them
+MEASURED = (*MADE, "retrieve")  # stages whose figures are tonight's; validate and prepare speak of the model's data, too
 OUTDATED = ("answers",)  # stages that measured the live model on the former documents
 ASKED = ("top_k", "headings", "reranker", "reranker_revision", "rerank")  # settings that search was measured with
 
@@ -36,15 +38,15 @@ def candidate(root: Path) -> tuple[Record, list[str]] | None:
 
     None when nothing is live or nothing is new. GateError when search was not measured on tonight's index.
     """
-    live = promote.live(root)
+    live = records.live(root)
     if live is None:
         return None
-    record, cfg = promote.record(root, live), params.load(root / "params.yaml")
+    record, cfg = records.record(root, live), params.load(root / "params.yaml")
     base = record["manifest"]
     if not set(NEW) <= set(base["parts"]):
         return None  # that release has no index
-    folders = {"embedded": promote.output_of(root, "embed"), "index": promote.output_of(root, "index")}
-    parts = {name: _part(root, folder) for name, folder in folders.items()}
+    folders = {"embedded": records.output_of(root, "embed"), "index": records.output_of(root, "index")}
+    parts = {name: records.part(folder, root) for name, folder in folders.items()}
     if all(parts[name]["sha256"] == base["parts"].get(name, {}).get("sha256") for name in NEW):
         return None
     _check_measured(root)
@@ -73,64 +75,94 @@ def candidate(root: Path) -> tuple[Record, list[str]] | None:
             "reasons": [reason.model_dump(mode="json") for reason in reasons],
         },
         "data": {**data_hash(root / "data"), "dvc": base["data"].get("dvc", "data.dvc")},
+        **_origin(root, base, cfg),
         "model_of": base.get("model_of", live),
     }
-    return manifest, promote.refusals(manifest)
+    return manifest, records.refusals(manifest)
 
 
 def held_back_as_a_whole(root: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether tonight's own candidate has these very parts: then its gate has already spoken about them."""
-    found = promote.candidate(root)
+    """Whether tonight's own candidate has these very parts: then its gate has already spoken about them. What it said of the
+    model beside the live one does not count, for that is what the model is."""
+    found = records.candidate(root)
 
     def parts(of: Mapping[str, Any]) -> dict[str, str]:
         return {name: part["sha256"] for name, part in of["parts"].items()}
 
-    return found is not None and parts(found[1]) == parts(manifest)
+    return found is not None and parts(found[1]) == parts(manifest) and any(
+        not reason["passed"] and "champion" not in reason.get("rule", "") for reason in found[1]["gate"]["reasons"])
 
 
 def release(root: Path, now: datetime, again: bool = False) -> promote.Promoted:
     """Make the live model with tonight's documents live. Doing it twice does nothing the second time.
 
     GateError when nothing is live, when the gate's rules on search or tonight's own gate hold it back, when a part is not
-    there, or when it was rolled back before (`again` releases it nevertheless).
+    there, or when it was rolled back before (`again` releases it nevertheless). BusyError while another promotion or
+    rollback is running.
     """
-    before = promote.live(root)
-    if before is None:
-        raise GateError("documents", "cannot be released alone: no model is live yet", "run a night: make nightly")
-    found = candidate(root)
-    if found is None:
-        promote.settle(root)
-        return promote.Promoted(before, False, before)
-    manifest, why = found
-    if why:
-        raise GateError("documents", f"the gate holds them back: {'; '.join(why)}", "metrics/retrieve.json has the figures")
-    if held_back_as_a_whole(root, manifest):
-        raise GateError("documents", "the gate holds this model with these documents back", "metrics/gate.json has the reasons")
-    known = promote.released_as(root, manifest)
-    if known and known["withdrawn"] and not again:
-        raise GateError(known["release"], f"was rolled back on {known['withdrawn']}", "--again, if you mean it")
-    record = promote.record(root, before)
-    dvc, tonight = promote.lock(root), [manifest["parts"][part]["path"] for part in NEW]
-    dvc["outs"] = {**record["dvc"]["outs"], **{path: dvc["outs"].get(path) for path in tonight}}
-    _check_model(root, manifest, dvc)
-    live_index.ready(root, manifest)
-    digest = hashlib.sha256(canonical_json(manifest).encode()).hexdigest()
-    name = known["release"] if known else f"{now.astimezone(UTC):%Y-%m-%d}-{digest[:8]}"
-    answers = champion.read(root / promote.RELEASES / "answers" / f"{before}.json")
-    search = champion.champion_from(name, promote.output_of(root, "retrieve"), champion.SearchChampion)
-    metrics = {stage: figures for stage, figures in record["metrics"].items() if stage not in OUTDATED}
-    metrics |= {stage: read_json(path) for stage in MEASURED if (path := root / "metrics" / f"{stage}.json").is_file()}
-    return promote.publish(root, now, name, digest, manifest, [answers, search], dvc, metrics)
+    with promote.changing(root):
+        before = records.live(root)
+        if before is None:
+            raise GateError("documents", "cannot be released alone: no model is live yet", "run a night: make nightly")
+        found = candidate(root)
+        if found is None:
+            return promote.Promoted(before, False, before, promote.finish(root))
+        manifest, why = found
+        if why:
+            raise GateError("documents", f"the gate holds them back: {'; '.join(why)}", "metrics/retrieve.json has the figures")
+        if held_back_as_a_whole(root, manifest):
+            raise GateError(
+                "documents", "the gate holds this model with these documents back", "metrics/gate.json has the reasons"
+            )
+        known = records.released_as(root, manifest)
+        promote.check_withdrawn(known, again)
+        former = records.record(root, before)
+        dvc = _dvc(root, former["dvc"]["outs"], manifest)
+        _check_model(root, manifest, dvc)
+        live_index.ready(root, manifest)
+        digest = hashlib.sha256(canonical_json(manifest).encode()).hexdigest()
+        name = known["release"] if known else f"{now.astimezone(UTC):%Y-%m-%d}-{digest[:8]}"
+        answers = champion.read(root / records.RELEASES / "answers" / f"{before}.json")
+        search = champion.champion_from(name, records.output_of(root, "retrieve"), champion.SearchChampion)
+        metrics = {stage: figures for stage, figures in former["metrics"].items() if stage not in OUTDATED}
+        metrics |= measured(root, manifest, _new(root)["metrics"])
+        return promote.publish(root, now, name, digest, manifest, [answers, search], dvc, metrics)
 
 
-def _part(root: Path, folder: Path) -> Record:
-    return {"path": folder.relative_to(root).as_posix(), "sha256": sha256_tree(folder), "bytes": size(folder)}
+def _origin(root: Path, base: Record, cfg: params.Params) -> Record:
+    """Where it comes from: the live model's origin, and of search tonight's; nothing where the record is too old to tell."""
+    if not set(records.ORIGIN) <= set(base):
+        return {}
+    new = _new(root)
+    kept = {stage: file for stage, file in base["metrics"].items() if stage not in OUTDATED}
+    return {
+        "evaluation": {**{name: it for name, it in base["evaluation"].items() if name not in OUTDATED}, **new["evaluation"]},
+        "metrics": {**kept, **new["metrics"]},
+        "params": {**base.get("params", {}), **{name: getattr(cfg, name).model_dump(mode="json") for name in MADE}},
+    }
+
+
+def _new(root: Path) -> dict[str, Record]:
+    """What tonight's index is and was judged by."""
+    figures = {stage: root / "metrics" / f"{stage}.json" for stage in MEASURED}
+    return {
+        "evaluation": {"retrieval": records.part(records.output_of(root, "retrieve"), root)},
+        "metrics": {stage: records.part(path, root) for stage, path in figures.items() if path.is_file()},
+    }
+
+
+def _dvc(root: Path, former: Mapping[str, str], manifest: Mapping[str, Any]) -> Record:
+    """DVC's names of all bytes: tonight's of what is new, the former ones of the rest."""
+    dvc, new = records.lock(root), [manifest["parts"][name] for name in NEW]
+    new += [part for group in _new(root).values() for part in group.values()]
+    dvc["outs"] = {**former, **{part["path"]: dvc["outs"].get(part["path"]) for part in new}}
+    return dvc
 
 
 def _check_measured(root: Path) -> None:
     """GateError unless stage retrieve has run on just this index (dvc.lock knows)."""
     stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
-    index = promote.output_of(root, "index").relative_to(root).as_posix()
+    index = records.output_of(root, "index").relative_to(root).as_posix()
     built = {out["path"]: out["md5"] for out in stages.get("index", {}).get("outs", [])}.get(index)
     asked = {dep["path"]: dep["md5"] for dep in stages.get("retrieve", {}).get("deps", [])}.get(index)
     if built is None or built != asked:
@@ -142,5 +174,5 @@ def _check_model(root: Path, manifest: Mapping[str, Any], dvc: Mapping[str, Any]
     model = manifest["parts"].get("model")
     if model is None or ((root / model["path"]).exists() and sha256_tree(root / model["path"]) == model["sha256"]):
         return
-    if promote.missing_parts(root, {"manifest": {"parts": {"model": model}}, "dvc": dvc}):
+    if records.missing_parts(root, {"manifest": {"parts": {"model": model}}, "dvc": dvc}):
         raise GateError("documents", "the live model is not in DVC's cache", "fetch it: dvc fetch at the live release's commit")

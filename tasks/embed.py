@@ -57,7 +57,7 @@ def embed(
     library = load_folder(documents, int(cfg.max_megabytes * 2**20), cfg.max_seconds)
     for problem in library.problems:
         log(f"{problem.source}: {problem.reason}{'' if problem.dropped else '; the rest of it is used'}")
-    set_up(compute)
+    set_up(compute.at(cfg.precision) if cfg.endpoint is None else compute)
     embedder = load_embedder(cfg, starter, compute)
     check_budget(cfg, embedder)
     chunks = [

@@ -10,46 +10,38 @@ Data without evaluation sets leaves those tables empty; held-out instructions ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from tasks import behaviours
 from tasks import champion as champions
 from tasks.behaviours import Limits
+from tasks.champion import Answered, Champion
 from tasks.errors import DataError
 from tasks.evaluation import references
+from tasks.evaluation.degenerate import Degenerate, degenerate
 from tasks.evaluation.divergence import Spoken, compare
+from tasks.evaluation.facing import GROUNDED, Against, Row, face
 from tasks.evaluation.fidelity import kl_per_token
 from tasks.evaluation.references import References
 from tasks.files import read_jsonl, write_jsonl
 from tasks.params import Compute, Evaluate, Seed
 from tasks.progress import log
 from tasks.reports import Report, Share
-from tasks.stats import Difference, Mean, mean, paired, share, wins
+from tasks.stats import Difference, Mean, mean, paired, wins
 from tasks.training.generate import generate
-from tasks.training.models import encode_chat, load_base, load_policy, set_up
+from tasks.training.models import answering, encode_chat, load_base, load_policy, set_up
 from tasks.training.rewards import load_reward, score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SETS = ("facts", "context", "unanswerable")
-GROUNDED = ("context", "unanswerable")  # what annotators rank, and what the reward model knows
 MODELS = ("base", "sft", "aligned")
-Row = dict[str, Any]
 Table = dict[str, dict[str, dict[str, Share]]]
-
-
-class Degenerate(Report):
-    """Answers that are no answers."""
-
-    share: Share = Field(description="answers that are empty, were cut at max_new_tokens or repeat themselves")
-    not_ended: float = Field(description="share cut at max_new_tokens, 0 … 1")
-    repeats: float = Field(description="share that says one stretch three times in a row, 0 … 1")
-    most_frequent: float = Field(description="share of the commonest text among answers to answerable cases, 0 … 1")
 
 
 class Gain(Report):
@@ -72,15 +64,6 @@ class Kl(Report):
 
     per_token: Mean = Field(description="nats an answer token")
     per_sequence: Mean = Field(description="nats an answer: the KL between the two as policies")
-
-
-class Against(Report):
-    """The aligned model against the live release, on the cases whose answers travelled with it."""
-
-    release: str = Field(description="id of the live release")
-    cases: int = Field(description="cases that are still asked and judged as they were then")
-    gain: Gain | None = Field(description="tonight's model over the release; null when too few cases are left")
-    win_rate: Mean | None = Field(description="by tonight's reward model, ties half; null when no case is left")
 
 
 class EvaluateReport(Report):
@@ -111,6 +94,7 @@ def evaluate(cfg: Evaluate, compute: Compute, seed: Seed, dataset: Path, instruc
     `dataset`: artifacts/dataset/evaluation; `instructions`: instructions/eval.jsonl; `merged` is the aligned model.
     DataError when ids repeat.
     """
+    compute = compute.at(cfg.precision)
     set_up(compute, seed.value)
     cases, asked = read_cases(dataset), references.read_cases(instructions, cfg.reference_cases)
     for name in SETS:
@@ -122,13 +106,15 @@ def evaluate(cfg: Evaluate, compute: Compute, seed: Seed, dataset: Path, instruc
 
     model, tokenizer = load_base(base, compute)
     size = {"max_new_tokens": cfg.max_new_tokens, "batch_size": cfg.batch_size}
-    rows = answer(cfg, "base", model, tokenizer, cases, limits)
+    rows = answer(cfg, "base", answering(model, compute), tokenizer, cases, limits)
     said = references.answer("base", model, tokenizer, asked, **size)
     del model
     before, tokenizer = load_policy(base, [sft], compute)
+    before = answering(before, compute)
     rows += answer(cfg, "sft", before, tokenizer, cases, limits)
     said += references.answer("sft", before, tokenizer, asked, **size)
     aligned, tokenizer = load_base(merged, compute)
+    aligned = answering(aligned, compute)
     rows += answer(cfg, "aligned", aligned, tokenizer, cases, limits)
     said += references.answer("aligned", aligned, tokenizer, asked, **size)
     grounded = [case for case in cases if case["set"] in GROUNDED]
@@ -136,30 +122,32 @@ def evaluate(cfg: Evaluate, compute: Compute, seed: Seed, dataset: Path, instruc
     del before, aligned
 
     known = {case["id"]: case for case in cases}
-    theirs = {name: answered.answer for name, answered in live.answers.items()
+    theirs = {name: answered for name, answered in live.answers.items()
               if name in known and champions.digest(known[name]) == answered.case}
     log(f"evaluate: scoring by the reward model; {len(theirs)} cases of the live release")
     scorer, tokenizer = load_reward(base, sft, reward, compute)
     judged = [row for row in rows if row["set"] in GROUNDED and row["model"] != "base"]
     released = [known[name] for name in theirs if known[name]["set"] in GROUNDED]
-    values = score(scorer, tokenizer,
+    values = score(answering(scorer, compute), tokenizer,
                    [known[row["id"]]["messages"] for row in judged] + [case["messages"] for case in released],
-                   [row["answer"] for row in judged] + [theirs[case["id"]] for case in released], cfg.batch_size)
+                   [row["answer"] for row in judged] + [theirs[case["id"]].answer for case in released], cfg.batch_size)
     for row, value in zip(judged, values, strict=False):
         row["reward"] = round(value, 6)
     of_release = {case["id"]: value for case, value in zip(released, values[len(judged):], strict=True)}
 
     write_jsonl(out / "answers.jsonl", rows)
     write_jsonl(out / references.FILE, said)
-    travelling = {name for part in SETS for name in champions.chosen([c for c in cases if c["set"] == part],
-                                                                     cfg.champion_cases)}
-    champions.write_challenger(out, {
-        row["id"]: champions.Answered(set=row["set"], case=champions.digest(known[row["id"]]), answer=row["answer"])
-        for row in rows if row["model"] == "aligned" and row["id"] in travelling})
+    sent = {name for part in SETS for name in champions.chosen([c for c in cases if c["set"] == part], cfg.champion_cases)}
+    ours = [row for row in rows if row["model"] == "aligned"]
+    tonight = Champion(
+        release=None, references=references.travelling(asked, said), test_sets=champions.test_sets(dataset),
+        answers={row["id"]: Answered(set=row["set"], case=champions.digest(known[row["id"]]), answer=row["answer"],
+                                     ended=row["ended"]) for row in ours if row["id"] in sent})
+    champions.write_challenger(out, tonight)
     against = None
     if live.release is not None:
-        against = face(live.release, known, theirs, of_release, [r for r in rows if r["model"] == "aligned"], limits,
-                       seed.value)
+        told = references.against(live.references, tonight.references, said, seed.value)
+        against = face(live.release, known, theirs, of_release, ours, told, limits, seed.value)
     return summarize(rows, cases, kl, references.summarize(said, seed.value), against, seed.value)
 
 
@@ -204,19 +192,6 @@ def divergence(cfg: Evaluate, seed: int, before: PreTrainedModel, aligned: PreTr
     return Kl(per_token=kl_per_token(found, seed), per_sequence=mean([d.kl for d in found]))
 
 
-def face(release: str, known: Mapping[str, Row], theirs: Mapping[str, str], of_release: Mapping[str, float],
-         ours: Sequence[Row], limits: Limits, seed: int) -> Against:
-    """Tonight's aligned model against the live release's stored answers, both judged by tonight's rules."""
-    old = [{**known[row["id"]], **behaviours.judge(theirs[row["id"]], known[row["id"]], limits)}
-           for row in ours if row["id"] in theirs]
-    new = [row for row in ours if row["id"] in theirs]
-    scored = [row for row in new if row["id"] in of_release]
-    return Against(
-        release=release, cases=len(new), gain=gain(new, old, seed),
-        win_rate=wins([row["reward"] for row in scored], [round(of_release[row["id"]], 6) for row in scored], seed)
-        if scored else None)
-
-
 def gain(ours: Sequence[Row], theirs: Sequence[Row], seed: int) -> Gain | None:
     """Differences between judged rows of the same cases in the same order; None without answerable and grounded ones."""
     pairs = list(zip(ours, theirs, strict=True))
@@ -249,13 +224,3 @@ def summarize(rows: Sequence[Row], cases: Sequence[Row], kl: Kl | None, told: Re
         reward=Rewards(sft=mean(scored[0]), aligned=mean(scored[1]), win_rate=wins(scored[1], scored[0], seed))
         if scored[0] else None,
         kl=kl, references=told, champion=against)
-
-
-def degenerate(rows: Sequence[Row]) -> Degenerate:
-    """How many of one model's answers are no answers."""
-    cut, loops = [not row["ended"] for row in rows], [behaviours.repeats(row["answer"]) for row in rows]
-    bad = [a or b or not row["answer"].strip() for a, b, row in zip(cut, loops, rows, strict=True)]
-    answerable = [row["answer"] for row in rows if row["right"] is not None]
-    return Degenerate(
-        share=share(bad), not_ended=round(sum(cut) / len(rows), 6), repeats=round(sum(loops) / len(rows), 6),
-        most_frequent=round(behaviours.most_frequent(answerable), 6))

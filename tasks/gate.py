@@ -1,8 +1,8 @@
 """May this night's model go out?
 
-Floors and ceilings on what was measured, and against the live release a test of non-inferiority: the 95 % interval of
-the paired difference must lie above minus the margin, so a model that is merely unproven does not pass as equal. A
-refusal is a result, not an error: it is written with its reasons, and the night ends well.
+Floors and ceilings on what was measured; the question whether training has seen the test cases (tasks/frozen.py); and
+the comparison with the live release (tasks/against.py). A refusal is a result, not an error: it is written with its reasons,
+and the night ends well.
 
 The rules on search (`on_search`) stand by themselves: a release that changes nothing but the documents needs no others.
 """
@@ -16,24 +16,19 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from tasks import champion as champions
+from tasks import frozen
+from tasks.against import Behaviour, against, as_good
 from tasks.champion import SearchChampion
 from tasks.errors import DataError, GateError
 from tasks.files import read_json
+from tasks.frozen import Frozen
 from tasks.params import Gate
 from tasks.progress import log
+from tasks.reasons import EVIDENCE, LIMIT, SEEN, Reason
 from tasks.reports import Report
+from tasks.stats import Difference
 
 Metrics = Mapping[str, Any]
-
-
-class Reason(Report):
-    """One rule and what it found."""
-
-    rule: str = Field(description="the limit's name in section gate of params.yaml")
-    figure: float | None = Field(description="what was measured; null when there was nothing to measure")
-    limit: float = Field(description="what it is held to")
-    passed: bool = Field(description="whether the rule lets the model through")
-    why: str = Field(description="the same in words")
 
 
 class GateReport(Report):
@@ -43,24 +38,29 @@ class GateReport(Report):
     champion: str | None = Field(description="id of the live release it was compared with; null before the first one")
     champion_search: str | None = Field(description="the same of its search; a later one where only documents have changed since")
     reasons: list[Reason] = Field(description="every rule that is switched on, in the order of params.yaml")
+    frozen: Frozen = Field(description="the test sets by hash, and whether training has seen them")
 
 
-def gate(cfg: Gate, evaluation: Path, reward: Path, quantize: Path, retrieval: Path, answers: Path, champion: Path,
-         champion_search: Path) -> GateReport:
-    """Judge the night by its metrics files (metrics/evaluate.json and so on), champion.json and champion-search.json.
+def gate(cfg: Gate, evaluation: Path, reward: Path, quantize: Path, retrieval: Path, answers: Path, dataset: Path,
+         champion: Path, champion_search: Path) -> GateReport:
+    """Judge the night by its metrics files (metrics/evaluate.json and so on), artifacts/dataset, champion.json and
+    champion-search.json.
 
     DataError when a file lacks a figure that a rule needs; GateError when a stage met another live release.
     """
     files = {"evaluate": evaluation, "reward": reward, "quantize": quantize, "retrieve": retrieval, "answers": answers}
     metrics = {name: read_json(file) for name, file in files.items()}
-    live, searched = champions.read(champion).release, champions.read(champion_search, SearchChampion).release
-    check_met("evaluate", metrics["evaluate"], live, evaluation)
+    live, searched = champions.read(champion), champions.read(champion_search, SearchChampion).release
+    check_met("evaluate", metrics["evaluate"], live.release, evaluation)
+    found = frozen.look(dataset, live.test_sets)
     reasons = [*floors(cfg, FLOORS, metrics, files), *on_search(cfg, metrics["retrieve"], searched, retrieval),
-               *against(cfg, metrics, live)]
+               *unseen(cfg, found, live.release)]
+    if live.release is not None:
+        reasons += against(cfg, metrics["evaluate"]["champion"], live.release)
     for reason in reasons:
         log(f"gate: {'passed' if reason.passed else 'REFUSED'}  {reason.why}")
-    return GateReport(promote=all(reason.passed for reason in reasons), champion=live, champion_search=searched,
-                      reasons=reasons)
+    return GateReport(promote=all(reason.passed for reason in reasons), champion=live.release, champion_search=searched,
+                      reasons=reasons, frozen=found)
 
 
 def on_search(cfg: Gate, retrieve: Metrics, live: str | None, file: Path) -> list[Reason]:
@@ -71,9 +71,30 @@ def on_search(cfg: Gate, retrieve: Metrics, live: str | None, file: Path) -> lis
     check_met("retrieve", retrieve, live, file)
     reasons = list(floors(cfg, SEARCH_FLOORS, {"retrieve": retrieve}, {"retrieve": file}))
     if live is not None and cfg.retrieval_loss is not None:
-        reasons.append(not_inferior("retrieval_loss", cfg.retrieval_loss, retrieve["champion"]["found"], live,
-                                    "values among the passages", cfg.champion_cases))
+        met = retrieve["champion"]["found"]
+        # No part of a night's level: search is not drawn anew each night, the same documents are found the same way.
+        reasons.append(as_good(SEARCH, cfg.retrieval_loss, met and Difference.model_validate(met), live, cfg.alpha,
+                               cfg.champion_cases))
     return reasons
+
+
+SEARCH = Behaviour("retrieval_loss", "values among the passages")
+
+
+def unseen(cfg: Gate, found: Frozen, live: str | None) -> Iterator[Reason]:
+    """The rule that no test case is asked in training, and which test sets these are."""
+    if cfg.seen_cases is None:
+        return
+    passed = found.seen <= cfg.seen_cases
+    named = ", ".join(found.where[:5]) + (", …" if found.seen > 5 else "")
+    said = (f"{found.seen or 'none'} of {found.cases:,} test cases {'is' if found.seen < 2 else 'are'} asked in the "
+            f"{found.rows:,} rows trained on{f': {named}' if named else ''}")
+    if found.changed:
+        said += f"; other test sets than those of {live}: {', '.join(found.changed)}"
+    if not passed:
+        said = f"{SEEN}: {said}; stage prepare leaves such rows out: dvc repro --force prepare"
+    yield Reason(rule="seen_cases", figure=found.seen, limit=cfg.seen_cases, passed=passed, refusal=None if passed else SEEN,
+                 why=f"seen_cases: {said}")
 
 
 def check_met(stage: str, metrics: Metrics, live: str | None, file: Path) -> None:
@@ -106,8 +127,14 @@ FLOORS = {
     "alignment_loss": Rule("evaluate", "aligned_over_sft.correct.low", -1, "right answers lost by alignment, at worst"),
     "kl": Rule("evaluate", "kl.per_sequence.mean", -1, "nats an answer from SFT to aligned model"),
     "reward_accuracy": Rule("reward", "correctness.accuracy.share", +1, "of correctness pairs ordered rightly"),
-    "agreement": Rule("quantize", "int4.agreement.mean", +1, "of answer tokens the same after quantization"),
-    "documents_right": Rule("answers", "right.all.share", +1, "of questions on the documents answered right by int4"),
+    "agreement": Rule("quantize", "quantized.agreement.mean", +1, "of answer tokens the same after quantization"),
+    "quantized_correct_loss": Rule("quantize", "kept.right.lost.high", -1, "right answers lost by quantization, at worst"),
+    "quantized_preferred_loss": Rule("quantize", "kept.preferred.lost.high", -1,
+                                     "answers as people prefer lost by quantization, at worst"),
+    "quantized_degenerate": Rule("quantize", "kept.degenerate.quantized.share.share", -1,
+                                 "of the quantized model's answers empty, cut or repetitive"),
+    "documents_right": Rule("answers", "right.all.share", +1,
+                            "of questions on the documents answered right by the quantized model"),
 }
 SEARCH_FLOORS = {
     "documents_found": Rule("retrieve", "found.all.share", +1, "of questions on the documents had the value among the passages"),
@@ -132,37 +159,12 @@ def judged(name: str, rule: Rule, figure: float | None, limit: float) -> Reason:
     """A floor holds where figure ≥ limit, a ceiling where figure ≤ limit; what was not measured does not pass."""
     say: Callable[[float], str] = (lambda x: f"{x:.2f}") if name == "kl" else (lambda x: f"{100 * x:.1f} %")
     if figure is None:
-        return Reason(rule=name, figure=None, limit=limit, passed=False, why=f"{name}: no case to measure it on")
+        return Reason(rule=name, figure=None, limit=limit, passed=False, refusal=EVIDENCE,
+                      why=f"{name}: no case to measure it on")
     passed = figure >= limit if rule.sign > 0 else figure <= limit
     bound = "least" if rule.sign > 0 else "most"
-    return Reason(rule=name, figure=round(figure, 6), limit=limit, passed=passed,
+    return Reason(rule=name, figure=round(figure, 6), limit=limit, passed=passed, refusal=None if passed else LIMIT,
                   why=f"{name}: {say(figure)} {rule.what}; at {bound} {say(limit)} is asked")
-
-
-def against(cfg: Gate, metrics: Mapping[str, Metrics], live: str | None) -> Iterator[Reason]:
-    """Non-inferiority to the live release on the cases both answered; nothing before the first release."""
-    if live is None:
-        return
-    met = metrics["evaluate"]["champion"]
-    for rule, part, what in (("champion_correct_loss", "correct", "right answers"),
-                             ("champion_preferred_loss", "preferred", "answers the way people prefer")):
-        margin = getattr(cfg, rule)
-        if margin is not None:
-            yield not_inferior(rule, margin, (met["gain"] or {}).get(part), live, what, cfg.champion_cases)
-
-
-def not_inferior(rule: str, margin: float, difference: Metrics | None, live: str, what: str, least: int) -> Reason:
-    """The lower end of the paired difference lies above minus the margin; with fewer than `least` shared cases it passes."""
-    if difference is None or difference["n"] < least:
-        shared = difference["n"] if difference else 0
-        return Reason(rule=rule, figure=None, limit=margin, passed=True,
-                      why=f"{rule}: only {shared} cases are shared with {live} (champion_cases asks for {least}): "
-                          "the floors decide alone")
-    points = [f"{100 * difference[key]:+.1f}" for key in ("difference", "low", "high")]
-    return Reason(
-        rule=rule, figure=difference["low"], limit=margin, passed=difference["low"] >= -margin,
-        why=f"{rule}: {points[0]} points of {what} against {live} on {difference['n']} shared cases (95 % interval "
-            f"{points[1]} to {points[2]}); the interval must lie above {-100 * margin:+.1f}")
 
 
 def look_up(metrics: Metrics, key: str, file: Path) -> Any:

@@ -1,4 +1,4 @@
-"""The little of git a night needs: where are we, what is uncommitted, and one commit of named paths.
+"""The little of git a night needs: where are we, what is uncommitted, one commit of named paths, and what is in the past.
 
 A commit here takes only the paths it is given (`git commit --only`), so what a developer has edited or staged stays as
 it is; hooks run as for anybody. It works on a detached HEAD, before the first commit, and for someone who has never
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import ServiceError
@@ -93,6 +94,55 @@ def commit(root: Path, paths: Sequence[str], message: str) -> str | None:
         words = (done.stderr + done.stdout).strip() or f"exit code {done.returncode}"
         raise ServiceError("git commit", f"was refused: {words}", "nothing is lost; mend that and run again")
     return head(root)
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit as its author named it: the subject is anybody's text."""
+
+    hash: str
+    when: str  # ISO 8601, of its author
+    subject: str
+
+
+def log(root: Path, commit: str, *paths: str, most: int | None = None) -> list[Commit]:
+    """Commits up to and with `commit`, the last first; with `paths` those that changed one. Empty where git lacks it."""
+    words = ["log", "-z", "--no-show-signature", "--format=%H%n%aI%n%s", *([f"-{most}"] if most else []), commit, "--", *paths]
+    done = _read(root, *words)
+    told = done.stdout.decode(errors="replace").rstrip("\0") if done.returncode == 0 else ""
+    return [Commit(*entry.split("\n", 2)) for entry in told.split("\0") if entry]
+
+
+def blobs(root: Path, names: Sequence[str]) -> list[bytes | None]:
+    """Contents of files in the past, named "COMMIT:./path" (from `root`), in one process; None for each that git lacks."""
+    told, found, at = _read(root, "cat-file", "--batch", given="".join(f"{name}\n" for name in names).encode()).stdout, [], 0
+    for _ in names:
+        end = told.find(b"\n", at)
+        _, kind, length, *_ = *told[at:end].rsplit(b" ", 2), b"", b""  # "HASH blob 12", or "NAME missing"
+        at = end + 1
+        found.append(told[at : at + int(length)] if kind == b"blob" else None)
+        at += int(length) + 1 if length.isdigit() else 0
+    return found
+
+
+def has(root: Path, commit: str) -> bool:
+    """Whether the commit is here: a clone may be shallow, and a branch may be gone."""
+    return _read(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
+
+
+def is_shallow(root: Path) -> bool:
+    """Whether this clone was made without its past."""
+    return _read(root, "rev-parse", "--is-shallow-repository").stdout.strip() == b"true"
+
+
+def _read(root: Path, *words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """A command that changes nothing, its output as bytes: what git keeps need not be UTF-8."""
+    try:
+        return subprocess.run(
+            ["git", *words], cwd=root, input=given, capture_output=True, env={**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+        )
+    except FileNotFoundError:
+        raise ServiceError("git", "is not installed", "install it: what made a release stands in its commits") from None
 
 
 def _literal(paths: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from tasks.errors import ServiceError
 
 WORK = Path(".nightshift")
 NIGHT = WORK / "night.lock"
+PROMOTION = WORK / "promotion.lock"
 
 
 class BusyError(ServiceError):

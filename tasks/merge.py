@@ -16,6 +16,7 @@ from tasks.files import sha256_file
 from tasks.params import Compute, Merge
 from tasks.progress import log
 from tasks.reports import Report
+from tasks.training.folders import check_same_chat
 from tasks.training.models import (
     TEMPLATE,
     check_same_tokens,
@@ -53,8 +54,7 @@ def merge(cfg: Merge, compute: Compute, base: Path, sft: Path, align: Path, prom
     written, again = load_base(out, compute)  # what will be served, not what is in memory
     original = load_base(base, compute)[1]
     check_same_tokens(original, again, str(out))
-    if (out / TEMPLATE).read_bytes() != (base / TEMPLATE).read_bytes():
-        raise ModelError(str(out / TEMPLATE), "is not the base's template", "run stage base and what follows again")
+    check_same_chat(base, out)
 
     rows = read_rows(prompts / "prompts.jsonl", ("id", "messages"))[: cfg.prompts]
     sequences = [encode_chat(tokenizer, row["messages"], add_generation_prompt=True) for row in rows]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.errors import ParamsError
 
@@ -31,13 +31,34 @@ class Seed(Section):
     value: Annotated[int, Field(ge=0, lt=2**31)] = Field(description="seed of sampling, shuffling and initialisation")
 
 
+def _renamed(value: object) -> object:
+    if value == "bf16-autocast":
+        raise ValueError("is called bf16 now, and holds for stages that answer too; a stage's own precision goes before it")
+    return value
+
+
+Precision = Annotated[Literal["fp32", "bf16", "fp16"], BeforeValidator(_renamed)]
+
+
 class Compute(Section):
     """Where and how exactly the sums are done."""
 
     threads: Count = Field(description="CPU threads of a training process; another number may change the bits")
-    precision: Literal["fp32", "bf16-autocast"] = Field(
-        description="arithmetic of training: fp32, or fp32 weights with bfloat16 matrix products")
+    precision: Precision = Field(
+        description="arithmetic of the stages that state none of their own. Trainings keep fp32 weights and make matrix "
+                    "products in it (autocast); stages that only answer have their weights in it too")
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes a GPU where there is one")
+
+    def at(self, precision: str | None) -> Compute:
+        """The same place with a stage's own precision, where it has one."""
+        return self if precision is None else self.model_copy(update={"precision": precision})
+
+
+class Precise(Section):
+    """A stage that computes, and may say how exactly."""
+
+    precision: Precision | None = Field(
+        description="arithmetic of this stage: fp32, bf16 or fp16 (in which a GPU alone trains); null: compute.precision")
 
 
 class SqlSource(Section):
@@ -134,7 +155,7 @@ class Base(Section):
     accept_license: str | None = Field(description="licence terms that you accept, where the model needs it: gemma")
 
 
-class Training(Section):
+class Training(Precise):
     """What the three trainings (sft, reward, align) have in common."""
 
     lora: Lora = Field(description="the adapter that is trained")
@@ -162,7 +183,7 @@ class Sft(Training):
     packing: bool = Field(description="join rows to sequences of max_length tokens, with attention kept apart (bfd)")
 
 
-class Candidates(Section):
+class Candidates(Precise):
     """Answers sampled from the SFT model, for people to rank."""
 
     answers: Count = Field(description="answers sampled for a prompt")
@@ -172,7 +193,7 @@ class Candidates(Section):
     batch_size: Count = Field(description="prompts answered at once")
 
 
-class Select(Section):
+class Select(Precise):
     """Active choice: which prompts people are asked about first, and which of their sampled answers they see."""
 
     answers: Annotated[int, Field(ge=2, le=4)] = Field(
@@ -215,7 +236,7 @@ class Merge(Section):
     prompts: Count = Field(description="prompts on which the two are compared")
 
 
-class Evaluate(Section):
+class Evaluate(Precise):
     """Held-out behaviours of base, SFT and aligned model."""
 
     max_new_tokens: Count = Field(description="tokens after which an answer is cut, and then counts as degenerate")
@@ -223,28 +244,40 @@ class Evaluate(Section):
     concise_words: Count = Field(description="most words of a concise English answer; citations are not counted")
     concise_characters: Count = Field(description="most letters, digits and characters of a concise Chinese answer")
     kl_prompts: Count = Field(description="held-out prompts to which the aligned model is sampled for its KL")
-    champion_cases: Count = Field(description="cases of each set whose answers travel with a release")
+    champion_cases: Count | None = Field(
+        description="cases of each set whose answers travel with a release, to be compared with the next ones; null: all")
     reference_cases: Count = Field(description="held-out instruction rows whose answers are compared by chrF, at most")
 
 
-class Quantize(Section):
+class Quantize(Precise):
     """GPTQ (Frantar et al. 2022) of the merged model's linear layers, and the comparison with the unquantized model."""
 
     bits: Literal[4, 8] = Field(description="bits of a quantized weight")
     group_size: Literal[16, 32, 64, 128, 256, 512, 1024] = Field(
-        description="weights that share a scale; must divide the input width of every quantized layer")
+        description="weights that share a scale; must divide the input width of every quantized layer. (-1, a scale a row, is "
+                    "refused: the CPU kernel that readers choose for it at 4 bits reads no zero-points)")
+    symmetric: bool = Field(description="levels symmetric about 0; false: each group has a zero-point of its own too")
     act_order: bool = Field(description="quantize columns in order of activation size; slower to serve on some kernels")
+    act_group_aware: bool = Field(
+        description="quantize whole groups in order of activation size: most of act_order's gain at no cost in serving")
     damp: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="added to the Hessian's diagonal, as a share of its mean, so that it can be inverted")
     scale_search: bool = Field(description="search each group's scale for the least error; false: its largest weight")
     calibration_chats: Count = Field(description="training chats that the Hessians are summed over")
     max_length: Count = Field(description="tokens; calibration chats are cut there")
-    chats: Count = Field(description="held-out chats on which int4 is compared with the unquantized model")
+    chats: Count = Field(description="held-out chats on which the quantized model is compared with the unquantized one")
     max_new_tokens: Count = Field(description="tokens after which an answer in that comparison is cut")
     batch_size: Count = Field(description="chats of one forward pass")
 
+    @model_validator(mode="after")
+    def _goes_together(self) -> Quantize:
+        """GPTQModel would say so after hours, and in its own words."""
+        if self.act_order and self.act_group_aware:
+            raise ValueError("act_order and act_group_aware are two orders of the same columns: set one of them to false")
+        return self
 
-class Embed(Section):
+
+class Embed(Precise):
     """Documents into chunks with vectors."""
 
     model: str = Field(description="starter | minilm | a folder | a hub id (owner/name) of a sentence-transformers model | "
@@ -295,7 +328,7 @@ class Index(Section):
     alpha: Fraction = Field(description="weight of dense search in hybrid: 0 is words alone (BM25), 1 vectors alone")
 
 
-class Answers(Section):
+class Answers(Precise):
     """Questions looked up in the index, and answered from it by the model that would be released."""
 
     top_k: Count = Field(description="passages in the prompt")
@@ -337,16 +370,45 @@ class Gate(Section):
         description="right answers that preference training may cost: the interval must lie above minus this")
     kl: Positive | None = Field(description="nats an answer, greatest KL(aligned ‖ SFT)")
     reward_accuracy: Fraction | None = Field(description="least accuracy of the reward model on correctness pairs")
-    agreement: Fraction | None = Field(description="least share of answer tokens on which int4 agrees")
-    documents_right: Fraction | None = Field(description="least share of questions on data/documents int4 answers right")
+    agreement: Fraction | None = Field(description="least share of answer tokens on which the quantized model agrees")
+    quantized_correct_loss: Fraction | None = Field(
+        description="right answers that quantization may cost: the interval must lie below this")
+    quantized_preferred_loss: Fraction | None = Field(description="the same for answers the way people prefer")
+    quantized_degenerate: Fraction | None = Field(
+        description="greatest share of the quantized model's answers empty, cut or repeating themselves")
+    documents_right: Fraction | None = Field(
+        description="least share of questions on data/documents that the quantized model answers right")
     documents_found: Fraction | None = Field(description="least share of them whose retrieved passages hold the value")
     retrieval_loss: Fraction | None = Field(
-        description="values among the passages that search may lose against the live release: the interval must lie above "
-                    "minus this")
-    champion_correct_loss: Fraction | None = Field(
-        description="right answers that may be lost against the live release: the interval must lie above minus this")
+        description="values among the passages that search may lose against the live release's, at worst")
+    seen_cases: Natural | None = Field(description="most cases of the test sets that rows trained on ask")
+    against_champion: Literal["better", "not_worse", "floors"] = Field(
+        description="better: worse than the live release in nothing and proven better in something; not_worse: the first "
+                    "alone; floors: it is not compared")
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        description="chance that a model which is no better (with not_worse: one worse by a margin) goes out within `nights`")
+    nights: Count = Field(description="nights that share alpha: each spends alpha / nights")
+    champion_cases: Annotated[int, Field(ge=2)] = Field(
+        description="least shared cases of a comparison; with fewer the live release stays")
+    champion_proves: list[Literal["correct", "preferred", "abstains", "over_abstains", "degenerate", "reference"]] = Field(
+        min_length=1, description="behaviours of which one must be proven better; each may spend its part of the night's level")
+    champion_correct_loss: Fraction | None = Field(description="share of right answers that may be lost, at worst")
     champion_preferred_loss: Fraction | None = Field(description="the same for answers the way people prefer")
-    champion_cases: Count = Field(description="least shared cases; with fewer the floors decide alone")
+    champion_abstains_loss: Fraction | None = Field(description="the same for abstentions on unanswerable cases")
+    champion_over_abstains_rise: Fraction | None = Field(
+        description="share of answerable cases on which it may abstain more, at worst")
+    champion_degenerate_rise: Fraction | None = Field(
+        description="share of answers that may be empty, cut or repetitive more, at worst")
+    champion_reference_loss: Fraction | None = Field(
+        description="chrF on held-out instructions that may be lost, at worst, 0 … 1")
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Gate:
+        """"Not worse" in nothing would let everything out and look like a comparison."""
+        limits = [name for name in type(self).model_fields if name.startswith("champion_") and name.endswith(("_loss", "_rise"))]
+        if self.against_champion == "not_worse" and all(getattr(self, name) is None for name in limits):
+            raise ValueError("against_champion: not_worse asks nothing, for every champion_… limit is null; take floors")
+        return self
 
 
 class Release(Section):
@@ -423,6 +485,27 @@ class Nightly(Section):
     approval_hours: Positive = Field(description="hours that a request in Prefect's UI waits for an answer")
 
 
+class Recipe(Section):
+    """All that decides what a release is: the sections of the stages that lead to it, to be written down with it."""
+
+    seed: Seed
+    compute: Compute
+    validate_: Validate = Field(alias="validate")
+    prepare: Prepare
+    base: Base
+    sft: Sft
+    reward: Reward
+    align: Align
+    merge: Merge
+    evaluate: Evaluate
+    quantize: Quantize
+    embed: Embed
+    index: Index
+    answers: Answers
+    gate: Gate
+    release: Release
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -451,8 +534,23 @@ class Params(Section):
     feedback: Feedback
     nightly: Nightly
 
+    def precisions(self) -> dict[str, Precise]:
+        """Where params.yaml says how exactly a stage computes, its own place or compute.precision → such a section, one that
+        trains before one that answers."""
+        found: dict[str, Precise] = {}
+        for name in type(self).model_fields:
+            section = getattr(self, name)
+            if isinstance(section, Precise):
+                place = "compute.precision" if section.precision is None else f"{name}.precision"
+                if place not in found or isinstance(section, Training):
+                    found[place] = section
+        return found
+
     def section(self, kind: type[Kind]) -> Kind:
-        """The one section of this type; the way a stage's signature asks for its parameters."""
+        """The one section of this type, or the Recipe; the way a stage's signature asks for its parameters."""
+        if kind is Recipe:
+            fields = {field.alias or name: getattr(self, name) for name, field in Recipe.model_fields.items()}
+            return kind.model_validate(fields)
         for name in type(self).model_fields:
             value = getattr(self, name)
             if type(value) is kind:

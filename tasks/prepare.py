@@ -98,6 +98,7 @@ def prepare(cfg: Prepare, seed: Seed, data: Path, validation: Path, out: Path) -
                                        cfg.eval_share, seed.value),
         "preferences": _split([_pair(p) for p in found], cfg.eval_share, seed.value),
     }
+    split["preferences"] = _apart(split["preferences"], split["instructions"]["eval"])
     for kind, parts in split.items():
         if kind == "preferences" and judged and not parts["train"]:
             log(f"preferences: {len(judged)} judgements, and no pair to train on yet")
@@ -193,6 +194,15 @@ def _some_held_out(parts: Split, share: float, seed: int) -> Split:
     for row in parts["train"]:
         sides["eval" if _drawn(row, seed) == _drawn(first, seed) else "train"].append(row)
     return sides if sides["train"] else parts
+
+
+def _apart(pairs_: Split, held_out: Sequence[dict[str, Any]]) -> Split:
+    """The pairs' split, with those on the prompt of a held-out instruction held out too: it may have been held out by choice."""
+    asked = {fingerprint(row["messages"][:-1]) for row in held_out}
+    sides: Split = {"train": [], "eval": list(pairs_["eval"])}
+    for pair in pairs_["train"]:
+        sides["eval" if fingerprint(pair["messages"]) in asked else "train"].append(pair)
+    return sides
 
 
 def _questions(rows: Sequence[dict[str, Any]]) -> list[Prompt]:

@@ -5,7 +5,8 @@ so does auto-gptq 0.7.1. Its "original" packer is chosen because the other one c
 (half a minute, and a compiler) to write the same bytes.
 
 Accuracy is too blunt to see quantization; the comparison is of distributions, on held-out chats, along the unquantized
-model's own greedy answers. Beside it stands round-to-nearest at the same size: what GPTQ has to beat.
+model's own greedy answers. Beside it stands round-to-nearest at the same size: what GPTQ has to beat. What people notice
+stands there too: the same chats' answers of both models, judged case by case.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from tasks.behaviours import Limits
 from tasks.errors import ModelError
 from tasks.evaluation.fidelity import Fidelity, along, identical, measure, references
+from tasks.evaluation.kept import Kept, judged, kept
 from tasks.files import read_json, read_jsonl, write_json
-from tasks.params import Compute, Quantize, Seed
+from tasks.params import Compute, Evaluate, Quantize, Seed
 from tasks.progress import log
 from tasks.reports import Report
-from tasks.training.models import check_same_tokens, device_of, encode_chat, load_base, set_up
-from tasks.training.quantized import check_dimensions, hushed, load_int4, quantizable, round_to_nearest
+from tasks.training.folders import check_same_chat
+from tasks.training.models import answering, check_same_tokens, device_of, dtype_of, encode_chat, load_base, set_up
+from tasks.training.quantized import check_dimensions, hushed, load_quantized, quantizable, round_to_nearest
 from tasks.training.rows import read_rows
 
 if TYPE_CHECKING:
@@ -46,10 +50,19 @@ class Calibration(Report):
     too_short: int = Field(description=f"chats left out because they have fewer than {SHORTEST} tokens")
 
 
+class Module(Report):
+    """What GPTQModel logs of one layer."""
+
+    name: str = Field(description="layers.BLOCK.MODULE")
+    loss: float | None = Field(description="mean squared error of its output, weighed by the Hessian; null: rounded to nearest")
+    tokens: int = Field(description="calibration tokens that it saw")
+
+
 class Layers(Report):
     """What GPTQ says of the layers."""
 
     quantized: int = Field(description="linear layers quantized")
+    modules: list[Module] = Field(description="all of them, by block and name")
     fallbacks: list[str] = Field(description="layers that saw too few tokens and were rounded to nearest instead")
     least_tokens: int = Field(description="calibration tokens of the layer that saw fewest")
     worst: str = Field(description="layer with the largest loss")
@@ -59,7 +72,7 @@ class Layers(Report):
 class Sizes(Report):
     """Bytes of tensors. Embedding, head and norms are not quantized, so a small model shrinks less than a large one."""
 
-    total_bytes: int = Field(description="all tensors of the int4 folder")
+    total_bytes: int = Field(description="all tensors of the folder")
     quantized_bytes: int = Field(description="packed weights with scales, zeros and group indices")
     unquantized_bytes: int = Field(description="everything else")
     unquantized: list[str] = Field(description="the tensors that stay as they are and hold 1 % of the total or more")
@@ -73,23 +86,28 @@ class QuantizeReport(Report):
 
     bits: int = Field(description="bits of a quantized weight")
     group_size: int = Field(description="weights that share a scale")
+    symmetric: bool = Field(description="levels symmetric about 0; false: with zero-points")
+    order: str = Field(description="of columns: activation (act_order), group (act_group_aware), or as they stand")
     calibration: Calibration = Field(description="what the quantizer saw")
     layers: Layers = Field(description="what it says of the layers")
     sizes: Sizes = Field(description="bytes before and after")
     chats: int = Field(description="held-out chats of the comparison")
     tokens: int = Field(description="answer tokens of the comparison")
     perplexity: float = Field(description="of the unquantized model, on the answers of instructions/eval.jsonl")
-    int4: Fidelity = Field(description="the quantized model against the unquantized one")
-    rounded: Fidelity = Field(description="round-to-nearest with the same bits and groups, for comparison")
+    quantized: Fidelity = Field(description="the quantized model against the unquantized one")
+    rounded: Fidelity = Field(description="round-to-nearest on the same grid, for comparison")
+    kept: Kept = Field(description="behaviours of the quantized model beside the unquantized one's, on the same chats")
 
 
-def quantize(cfg: Quantize, compute: Compute, seed: Seed, merged: Path, calibration: Path, evaluation: Path,
-             out: Path) -> QuantizeReport:
+def quantize(cfg: Quantize, judging: Evaluate, compute: Compute, seed: Seed, merged: Path, calibration: Path,
+             evaluation: Path, out: Path) -> QuantizeReport:
     """Write a GPTQ model folder and compare it with `merged`.
 
-    `calibration`: artifacts/dataset/instructions; `evaluation`: artifacts/dataset/evaluation. ModelError when a layer's
-    dimensions cannot be packed, when a layer was left out, or when tokenizer or template would change.
+    `calibration`: artifacts/dataset/instructions; `evaluation`: artifacts/dataset/evaluation; `judging` says what a concise
+    answer is. ModelError when a layer's dimensions cannot be packed, when a layer was left out, or when tokenizer, template
+    or end token would change.
     """
+    compute = compute.at(cfg.precision)
     set_up(compute, seed.value)
     model, tokenizer = load_base(merged, compute)
     check_dimensions(model, cfg.group_size, str(merged))
@@ -101,25 +119,32 @@ def quantize(cfg: Quantize, compute: Compute, seed: Seed, merged: Path, calibrat
     halve(out)
     sizes = weigh(model, out)
 
-    small, again = load_int4(out, compute)
+    small, again = load_quantized(out, compute)
     check_same_tokens(tokenizer, again, str(out))
+    check_same_chat(merged, out)
     rounded = copy.deepcopy(model)
     for layer in quantizable(rounded).values():
-        layer.weight.data = round_to_nearest(layer.weight.data, cfg.bits, cfg.group_size)
-    conversations = [case["messages"] for case in held_out(evaluation, calibration / "eval.jsonl", cfg.chats)]
-    log(f"quantize: {len(conversations)} held-out chats answered by both models")
+        layer.weight.data = round_to_nearest(layer.weight.data, cfg.bits, cfg.group_size, cfg.symmetric)
+    model, rounded = answering(model, compute), answering(rounded, compute)
+    cases = held_out(evaluation, calibration / "eval.jsonl", cfg.chats)
+    log(f"quantize: {len(cases)} held-out chats answered by both models")
     work = {"max_new_tokens": cfg.max_new_tokens, "batch_size": cfg.batch_size}
-    spoken, texts = along(model, tokenizer, conversations, **work)
-    _, small_texts = along(small, tokenizer, conversations, **work)
+    chats = [case["messages"] for case in cases]
+    spoken, answers = along(model, tokenizer, chats, **work)
+    _, small_answers = along(small, tokenizer, chats, **work)
     known = references(tokenizer, read_rows(calibration / "eval.jsonl", ["id", "messages"]), cfg.chats, cfg.max_length)
-    figures, perplexity = measure(model, {"int4": small, "rounded": rounded}, spoken, known, pad=tokenizer.pad_token_id,
-                                  batch_size=cfg.batch_size, seed=seed.value)
-    int4 = figures["int4"].model_copy(update={"identical": identical(small_texts, texts)})
-    log(f"quantize: agreement {int4.agreement.mean:.4f}, KL {int4.kl.mean:.2e} nats a token "
+    figures, perplexity = measure(model, {"quantized": small, "rounded": rounded}, spoken, known,
+                                  pad=tokenizer.pad_token_id, batch_size=cfg.batch_size, seed=seed.value)
+    likeness = figures["quantized"].model_copy(update={"identical": identical(small_answers, answers)})
+    limits = Limits(judging.concise_words, judging.concise_characters)
+    beside = kept(judged(cases, answers, limits), judged(cases, small_answers, limits), seed.value)
+    log(f"quantize: agreement {likeness.agreement.mean:.4f}, KL {likeness.kl.mean:.2e} nats a token "
         f"(round-to-nearest {figures['rounded'].kl.mean:.2e}), {sizes.total_bytes} bytes")
-    return QuantizeReport(bits=cfg.bits, group_size=cfg.group_size, calibration=seen, layers=layers, sizes=sizes,
-                          chats=len(conversations), tokens=sum(len(s.answer) for s in spoken), perplexity=perplexity,
-                          int4=int4, rounded=figures["rounded"])
+    return QuantizeReport(
+        bits=cfg.bits, group_size=cfg.group_size, symmetric=cfg.symmetric,
+        order="activation" if cfg.act_order else "group" if cfg.act_group_aware else "as they stand",
+        calibration=seen, layers=layers, sizes=sizes, chats=len(cases), tokens=sum(len(s.answer) for s in spoken),
+        perplexity=perplexity, quantized=likeness, rounded=figures["rounded"], kept=beside)
 
 
 def calibration_chats(cfg: Quantize, seed: int, tokenizer: PreTrainedTokenizerBase,
@@ -142,10 +167,11 @@ def run_gptq(cfg: Quantize, compute: Compute, merged: Path, chats: list[list[int
         from gptqmodel import GPTQModel, QuantizeConfig
 
         settings = QuantizeConfig(
-            bits=cfg.bits, group_size=cfg.group_size, desc_act=cfg.act_order, sym=True, format="gptq",
-            damp_percent=cfg.damp, mse=GRID_NORM if cfg.scale_search else 0.0, pack_impl="original",
+            bits=cfg.bits, group_size=cfg.group_size, desc_act=cfg.act_order, act_group_aware=cfg.act_group_aware,
+            sym=cfg.symmetric, format="gptq", damp_percent=cfg.damp,
+            mse=GRID_NORM if cfg.scale_search else 0.0, pack_impl="original",
             device=str(device_of(compute)), offload_to_disk=False)  # else a random path gets into config.json
-        quantizer = GPTQModel.load(str(merged), settings, dtype=torch.float32)
+        quantizer = GPTQModel.load(str(merged), settings, dtype=dtype_of(compute.precision))
         blocks = quantizer.model.config.get_text_config().num_hidden_layers
         done: set[int] = set()
 
@@ -166,11 +192,13 @@ def read_log(path: Path) -> Layers:
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     path.unlink()
-    named = {f"layers.{row['layer']}.{row['module']}": row for row in rows}
-    losses = {name: float(row["loss"]) for name, row in named.items() if not row["loss"].startswith("fallback")}
-    worst = max(losses, key=lambda name: losses[name], default="")
-    return Layers(quantized=len(rows), fallbacks=sorted(set(named) - set(losses)), worst=worst,
-                  least_tokens=min((int(row["samples"]) for row in rows), default=0), worst_loss=losses.get(worst, 0.0))
+    modules = [Module(name=f"layers.{row['layer']}.{row['module']}", tokens=int(row["samples"]),
+                      loss=None if row["loss"].startswith("fallback") else float(f"{float(row['loss']):.4g}"))
+               for row in sorted(rows, key=lambda row: (int(row["layer"]), row["module"]))]
+    worst = max((m for m in modules if m.loss is not None), key=lambda m: m.loss, default=None)
+    return Layers(quantized=len(rows), modules=modules, fallbacks=[m.name for m in modules if m.loss is None],
+                  least_tokens=min((m.tokens for m in modules), default=0), worst=worst.name if worst else "",
+                  worst_loss=worst.loss if worst else 0.0)
 
 
 def complete_folder(merged: Path, out: Path) -> None:
@@ -240,11 +268,11 @@ def weigh(model: PreTrainedModel, out: Path) -> Sizes:
 
 
 def held_out(evaluation: Path, instructions: Path, most: int) -> list[dict]:
-    """The `most` evaluation cases with the smallest hashed ids, from all sets together: the same ones every night.
+    """The `most` evaluation cases with the smallest hashed ids, each with its "set": the same ones every night.
 
     Where the sets are empty, the prompts of held-out `instructions` serve.
     """
-    cases = [case for name in SETS for case in read_jsonl(evaluation / f"{name}.jsonl")]
+    cases = [case | {"set": name} for name in SETS for case in read_jsonl(evaluation / f"{name}.jsonl")]
     if not cases:
         log("quantize: no evaluation cases: held-out instructions are asked instead")
         cases = [{"id": row["id"], "messages": row["messages"][:-1]} for row in read_rows(instructions, ["id", "messages"])]

@@ -1,14 +1,15 @@
-"""One manifest that names everything that serves together, and a model card written from the same facts.
+"""One manifest that names everything that serves together and all that it came from, and a model card from the same facts.
 
 All of it follows from the stage's inputs, so the same night gives the same bytes: git commit and date are added when a
-release is promoted (tasks/promote.py). The stack is written down because another kind of processor, or another number
-of threads, may change the bits of a model without anybody having changed a line.
+release is promoted (tasks/promote.py), and DVC's names of the bytes with them. The stack is written down because another
+kind of processor, or another number of threads, may change the bits of a model without anybody having changed a line.
+What the groups of a manifest mean: tasks/records.py.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+import re
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -17,24 +18,47 @@ from typing import Any
 from pydantic import Field
 
 from tasks.errors import DataError, ModelError
-from tasks.figures import figures_from, text
-from tasks.files import read_json, read_jsonl, sha256_file, sha256_tree, size, write_atomic, write_json
-from tasks.params import Answers, Compute
-from tasks.params import Release as ReleaseParams
+from tasks.figures import figures_from
+from tasks.files import read_json, read_jsonl, sha256_file, sha256_tree, write_json
+from tasks.params import Compute, Recipe
 from tasks.rag.prompt import TEMPLATES
+from tasks.records import part
+from tasks.reporting import card
 from tasks.reports import Report
 
-MANIFEST, CARD, TEMPLATE, JUDGEMENTS = "manifest.json", "README.md", "chat_template.jinja", "judgements.json"
+MANIFEST, TEMPLATE, JUDGEMENTS = "manifest.json", "chat_template.jinja", "judgements.json"
+STAGES = (  # that lead to a release: their figures are part of it
+    "validate",
+    "prepare",
+    "base",
+    "sft",
+    "reward",
+    "align",
+    "merge",
+    "evaluate",
+    "quantize",
+    "embed",
+    "index",
+    "retrieve",
+    "answers",
+    "gate",
+)
+BASE = ("model", "revision", "licence", "architecture", "parameters", "window")  # what metrics/base.json says of it
 PACKAGES = (
     "torch",
     "transformers",
+    "tokenizers",
+    "safetensors",
     "trl",
     "peft",
     "datasets",
     "accelerate",
     "gptqmodel",
+    "optimum",
     "numpy",
+    "sentence-transformers",
     "lancedb",
+    "weaviate-client",
     "pyarrow",
 )
 
@@ -48,26 +72,32 @@ class ReleaseReport(Report):
 
 
 def release(
-    cfg: ReleaseParams,
-    answering: Answers,
-    compute: Compute,
+    recipe: Recipe,
     data: Path,
-    int4: Path,
+    dataset: Path,
     base: Path,
+    sft: Path,
+    reward: Path,
+    align: Path,
+    merged: Path,
+    int4: Path,
     embedded: Path,
     index: Path,
+    evaluation: Path,
+    retrieval: Path,
+    answers: Path,
     figures: Path,
-    gate: Path,
-    dataset: Path,
+    requirements: Path,
     out: Path,
 ) -> ReleaseReport:
-    """Write manifest.json and README.md for what this night has made.
+    """Write manifest.json, judgements.json, README.md and card.html for what this night has made.
 
-    `data` is the raw data (its hash is read from data.dvc beside it, DVC's own name for exactly these bytes), `figures`
-    the folder of the stages' metrics, `gate` the verdict, `dataset` what was trained on: judgements.json names the
-    judgements in it, and the manifest names that file. The prompt's words and the settings of section answers go in too,
-    so that a release is asked as it was judged, whatever the code and params.yaml say by then. ModelError where the
-    model's chat template is not the base's.
+    `data` is the raw data (its hash is read from data.dvc beside it, DVC's own name for exactly these bytes), `dataset` what
+    was trained on: judgements.json names the judgements in it. `int4`, `embedded` and `index` serve together; the others are
+    what they were made from and judged by. `figures`: the folder of the stages' metrics, the gate's verdict among them;
+    `requirements`: requirements.lock. The prompt's words and the settings of section answers go in too, so that a release is
+    asked as it was judged, whatever the code and params.yaml say by then. ModelError where the model's chat template is not
+    the base's.
     """
     template, trained = int4 / TEMPLATE, base / TEMPLATE
     if not template.is_file() or not trained.is_file() or template.read_bytes() != trained.read_bytes():
@@ -76,39 +106,46 @@ def release(
             f"is not the template the model was trained with ({trained})",
             "run the stages again: dvc repro quantize",
         )
-    parts = {"model": int4, "chat_template": template, "embedded": embedded, "index": index}
-    verdict = read_json(gate)
+    files = {stage: figures / f"{stage}.json" for stage in STAGES}
+    metrics = {stage: read_json(path) for stage, path in files.items()}
     judged = judgements(dataset)
     write_json(out / JUDGEMENTS, judged)
+    made_from = {"dataset": dataset, "base": base, "sft": sft, "reward": reward, "align": align, "merged": merged}
     manifest = {
-        "name": cfg.name,
-        "license": cfg.license,
-        "parts": {
-            name: {"path": path.as_posix(), "sha256": sha256_tree(path), "bytes": size(path)}
-            for name, path in parts.items()
-        },
-        "base": {"path": base.as_posix(), "sha256": sha256_tree(base)},
+        "name": recipe.release.name,
+        "license": recipe.release.license,
+        "parts": named({"model": int4, "chat_template": template, "embedded": embedded, "index": index}),
+        "made_from": named(made_from),
+        "evaluation": named({"evaluation": evaluation, "retrieval": retrieval, "answers": answers}),
+        "metrics": named(files),
+        "base": {"path": base.as_posix(), "sha256": sha256_tree(base), **{key: metrics["base"].get(key) for key in BASE}},
         "embedding": facts(embedded / MANIFEST),
         "index": facts(index / MANIFEST),
         "prompt": {language: asdict(words) for language, words in TEMPLATES.items()},
-        "answering": answering.model_dump(mode="json"),
-        "figures": figures_from(cfg.figures, figures),
-        "gate": verdict,
+        "answering": recipe.answers.model_dump(mode="json"),
+        "figures": figures_from(recipe.release.figures, figures),
+        "gate": metrics["gate"],
         "data": data_hash(data),
         "judgements": {
             "sha256": sha256_file(out / JUDGEMENTS),
             "annotators": len(judged),
             "annotations": sum(map(len, judged.values())),
         },
-        "stack": stack(compute),
+        "params": recipe.model_dump(mode="json", by_alias=True),
+        "stack": stack(recipe.compute, requirements),
     }
     write_json(out / MANIFEST, manifest)
-    write_atomic(out / CARD, card(manifest))
+    card.write(card.Facts(manifest, metrics), out)
     return ReleaseReport(
         manifest=sha256_file(out / MANIFEST),
-        promote=bool(verdict["promote"]),
+        promote=bool(manifest["gate"]["promote"]),
         bytes=sum(manifest["parts"][name]["bytes"] for name in ("model", "embedded", "index")),
     )
+
+
+def named(paths: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    """Name → path, hash and bytes."""
+    return {name: part(path) for name, path in paths.items()}
 
 
 def judgements(dataset: Path) -> dict[str, list[str | int]]:
@@ -147,7 +184,7 @@ def facts(manifest: Path) -> dict[str, Any]:
     return {key: value for key, value in read_json(manifest).items() if not isinstance(value, list)}
 
 
-def stack(compute: Compute) -> dict[str, Any]:
+def stack(compute: Compute, requirements: Path) -> dict[str, Any]:
     """What the bits depend on besides inputs and code: no host name, nothing that changes between two runs here."""
     import torch
 
@@ -166,58 +203,13 @@ def stack(compute: Compute) -> dict[str, Any]:
             "mkl": torch.backends.mkl.is_available(),
         },
         "packages": {name: metadata.version(name) for name in PACKAGES},
+        "lock": pins(requirements),
     }
 
 
-def card(manifest: Mapping[str, Any]) -> str:
-    """The model card: the manifest in words and tables."""
-    parts, data, gate, stack_ = (manifest[key] for key in ("parts", "data", "gate", "stack"))
-    judged = manifest["judgements"]
-    lines = [
-        "---",
-        f"license: {manifest['license']}",
-        "library_name: transformers",
-        "tags: [gptq, int4, rag]",
-        "---",
-        "",
-        f"# {manifest['name']}",
-        "",
-        "A causal language model, fine-tuned on a team's instructions, aligned with its preferences, quantized to 4",
-        "bits, with the search index that it answers from. Written by Nightshift from the night's own figures.",
-        "",
-        "## Figures on held-out cases",
-        "",
-        "| figure | value |",
-        "|---|---:|",
-        *(f"| {label} | {text(label, value)} |" for label, value in manifest["figures"].items()),
-        "",
-        f"The gate says: **{'promote' if gate['promote'] else 'hold'}**.",
-        "",
-        *(f"- {'passed' if reason['passed'] else 'REFUSED'}: {reason['why']}" for reason in gate["reasons"]),
-        "",
-        "## Parts",
-        "",
-        "| part | path | MB | SHA-256 |",
-        "|---|---|---:|---|",
-        *(
-            f"| {name} | `{part['path']}` | {part['bytes'] / 1e6:.2f} | `{part['sha256']}` |"
-            for name, part in parts.items()
-        ),
-        "",
-        "## Where it comes from",
-        "",
-        f"- data: `{data['dvc']}` {data['md5']} ({data['files']} files, {data['bytes'] / 1e6:.2f} MB)",
-        f"- judgements: {judged['annotations']:,} by {judged['annotators']} annotators (`judgements.json` names them)",
-        f"- base model: tree `{manifest['base']['sha256']}`",
-        f"- stack: {stack_['device']}, {stack_['instruction_set']}, {stack_['threads']} threads, "
-        f"{stack_['precision']}, Python {stack_['python']}, "
-        + ", ".join(f"{name} {version}" for name, version in stack_["packages"].items()),
-        "",
-        "## Use",
-        "",
-        "Load the model with transformers (GPTQ) and the chat template beside it; retrieve from the index whose build",
-        "the manifest names; check each part's SHA-256 first. It answers from the notes it is given and says when they",
-        "do not say; it knows the data above and its base, and is not fit for advice that could do harm.",
-        "",
-    ]
-    return "\n".join(lines)
+def pins(requirements: Path) -> dict[str, Any]:
+    """requirements.lock by its hash, and in what the environment differs from it: "absent", or the version that is there."""
+    pinned = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", requirements.read_text(encoding="utf-8"), re.MULTILINE))
+    there = {re.sub(r"[-_.]+", "-", each.name).lower(): each.version for each in metadata.distributions() if each.name}
+    otherwise = {name: there.get(name, "absent") for name, version in pinned.items() if there.get(name) != version}
+    return {"sha256": sha256_file(requirements), "packages": len(pinned), "otherwise": otherwise}

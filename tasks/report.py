@@ -8,7 +8,6 @@ untrusted text and is escaped by the template engine, everywhere.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -16,13 +15,13 @@ from tasks.files import read_jsonl, sha256_file, write_atomic
 from tasks.params import Page
 from tasks.progress import log
 from tasks.rag.chunks import read_chunks
-from tasks.reporting import asking, behaviour, data, documents, judgements, learning, quantization, samples, verdict
+from tasks.reporting import asking, behaviour, data, documents, judgements, learning, quantization, rules, samples, verdict
+from tasks.reporting.page import render
 from tasks.reporting.parts import Paragraph, Samples, Section
 from tasks.reporting.reading import Figures
 from tasks.reports import Report
 
 PAGE = "index.html"
-PARTS = Path(__file__).parent / "reporting"  # the template and the style sheet are code: they lie beside it
 STAGES = (
     "validate",
     "prepare",
@@ -82,7 +81,7 @@ def report(
     chosen = shown(cfg, evaluation, references, cases, answers, embedded)
     passed, heading, why = verdict.verdict(metrics["gate"])
     sections = [
-        verdict.rules(metrics["gate"]),
+        rules.rules(metrics["gate"]),
         verdict.changes(metrics["evaluate"], metrics["retrieve"]),
         behaviour.behaviours(metrics["evaluate"]),
         learning.training(
@@ -102,8 +101,9 @@ def report(
     ]
     html = render(
         title=f"{heading} · Nightshift report",
-        passed=passed,
-        verdict=heading,
+        eyebrow="Nightshift · nightly report",
+        mood="good" if passed else "bad",
+        heading=heading,
         why=why,
         sections=sections,
         headlines=verdict.headlines(*(metrics[stage] for stage in ("evaluate", "reward", "quantize", "answers"))),
@@ -136,7 +136,7 @@ def shown(cfg: Page, evaluation: Path, references: Path, cases: Path, answers: P
             Paragraph(
                 "Nobody picked these. In each set and language the cases are ordered by the SHA-256 of their id; "
                 f"shown are the first {'one' if cfg.samples == 1 else cfg.samples} that the aligned model (over "
-                "documents: the int4 model) answers as wanted and as many that it does not; of held-out "
+                "documents: the quantized model) answers as wanted and as many that it does not; of held-out "
                 "instructions those whose answer came nearer to the log's than the base's, and as many that did not. Wrong "
                 "answers are therefore more frequent here than in the figures above."
             ),
@@ -146,25 +146,8 @@ def shown(cfg: Page, evaluation: Path, references: Path, cases: Path, answers: P
             Samples("Base, SFT and aligned model on held-out instructions", logged)
             if logged
             else Paragraph("There were no held-out instructions to show answers to."),
-            Samples("The int4 model over documents", grounded)
+            Samples("The quantized model over documents", grounded)
             if grounded
             else Paragraph("There were no questions on documents to show answers to."),
         ],
     )
-
-
-def render(**values: Any) -> str:
-    """The page from its template; a name that the template misses is an error, not an empty place."""
-    import jinja2
-    from markupsafe import Markup
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PARTS),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    style = Markup((PARTS / "page.css").read_text(encoding="utf-8").rstrip())
-    return environment.get_template("page.html.jinja").render(style=style, **values)

@@ -71,7 +71,7 @@ def retrieve(cfg: Answers, where: Index, compute: Compute, seed: Seed, index: Pa
         log(f"{evaluation} has no questions: nothing is looked up in the index")
     questions.write_passages(out / questions.PASSAGES, {row["id"]: row["passages"] for row in rows})
     tonight = {row["id"]: Found(case=row["case"], rank=row["rank"], found=row["found"]) for row in rows if row["source"]}
-    champions.write_challenger(out, tonight)
+    champions.write_challenger(out, SearchChampion(release=None, questions=tonight))
     asked = [row for row in rows if row["source"]]
     report = RetrieveReport(
         questions=len(asked), unanswerable=len(rows) - len(asked), top_k=cfg.top_k, reranker=reranker, modes=modes,

@@ -73,7 +73,8 @@ def reward(cfg: Reward, compute: Compute, seed: Seed, dataset: Path, evaluation:
 
     Without training pairs nothing is trained: the score is then the mean log-probability of an answer's tokens.
     """
-    set_up(compute, seed.value)
+    compute = compute.at(cfg.precision)
+    set_up(compute, seed.value, training=True)
     policy, tokenizer = load_policy(base, [sft], compute)
     path = dataset / "train.jsonl"
     pairs, too_long = encode_pairs(tokenizer, read_rows(path, PAIR, empty=True), cfg.max_length, str(path))

@@ -34,7 +34,7 @@ from tasks.formats.rows import FEEDBACK, clean, control, fingerprint
 from tasks.params import Compute, Seed, Select
 from tasks.progress import bar, log
 from tasks.reports import Report
-from tasks.training.models import set_up
+from tasks.training.models import answering, set_up
 from tasks.training.rewards import load_reward, score
 from tasks.training.rows import read_rows
 
@@ -73,11 +73,13 @@ def select(cfg: Select, compute: Compute, seed: Seed, candidates: Path, base: Pa
 
     An untrained reward model (no pairs yet) scores by the mean log-probability of an answer's tokens.
     """
+    compute = compute.at(cfg.precision)
     set_up(compute, seed.value)
     rows = read_rows(candidates / "candidates.jsonl", ("id", "messages", "language", "answers"))
     texts = [_different(row) for row in rows]
     flat = [(row, text) for row, each in zip(rows, texts, strict=True) for text in (each if len(each) > 1 else [])]
     model, tokenizer = load_reward(base, sft, reward, compute)
+    model = answering(model, compute)
     rewards = iter(score(model, tokenizer, [row["messages"] for row, _ in flat], [text for _, text in flat], cfg.batch_size))
     found = [_asked(row, each, [round(next(rewards), DIGITS) for _ in each], cfg.answers, seed.value)
              for row, each in bar([pair for pair in zip(rows, texts, strict=True) if len(pair[1]) > 1], "prompts")]

@@ -43,7 +43,8 @@ class SftReport(Report):
 
 def sft(cfg: Sft, compute: Compute, seed: Seed, dataset: Path, base: Path, out: Path) -> SftReport:
     """Train a LoRA adapter on dataset/train.jsonl and measure it on dataset/eval.jsonl."""
-    set_up(compute, seed.value)
+    compute = compute.at(cfg.precision)
+    set_up(compute, seed.value, training=True)
     model, tokenizer = load_base(base, compute)
     rows, too_long = _encoded(tokenizer, dataset / "train.jsonl", cfg)
     held_out, _ = _encoded(tokenizer, dataset / "eval.jsonl", cfg)

@@ -3,13 +3,18 @@
 Everything is seeded and in NumPy or plain Python, so equal inputs give equal figures. All intervals are at 95 % unless
 a `confidence` is given. Figures are rounded to six decimals where they become part of a report: beyond that they would
 differ between processors and say nothing.
+
+Pages show bootstrap intervals. Decisions are not made by them: with few or no differing cases they shrink to nothing,
+and far out in the tail they know no more than their resamples. For these there are tests on counts (`score`, `binomial`),
+and for values that are no yes or no an interval that never shrinks to nothing (`bounded_mean`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
+from functools import cache
+from statistics import NormalDist, pstdev
 
 from pydantic import Field
 
@@ -38,6 +43,7 @@ class Difference(Report):
     better: int = Field(description="cases on which ours is above theirs")
     worse: int = Field(description="cases on which ours is below theirs")
     p: float = Field(description="exact two-sided sign test of better against worse (McNemar for yes/no cases)")
+    spread: float = Field(description="standard deviation of ours − theirs over the cases (divisor n)")
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -76,6 +82,19 @@ def student(probability: float, freedom: int) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
     return z + sum(term / freedom ** (power + 1) for power, term in enumerate(terms))
+
+
+def student_tail(t: float, freedom: int) -> float:
+    """P[T ≥ t] of Student's t with whole degrees of freedom: a finite sum (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
+    sine, cosine = t / math.hypot(t, math.sqrt(freedom)), math.sqrt(freedom / (freedom + t * t))
+    odd = freedom % 2
+    term = cosine if odd else 1.0
+    total = term if freedom > 1 else 0.0
+    for k in range(3 if odd else 2, freedom - 1, 2):
+        term *= (k - 1) / k * cosine * cosine
+        total += term
+    both = 2 / math.pi * (math.asin(sine) + sine * total) if odd else sine * total  # P[|T| ≤ t], with the sign of t
+    return max(0.0, (1 - both) / 2)
 
 
 def mean(values: Sequence[float], confidence: float = 0.95) -> Mean:
@@ -122,6 +141,60 @@ def sign_test(better: int, worse: int) -> float:
     return min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
 
 
+def binomial(better: int, worse: int) -> float:
+    """P[X ≥ better], X ~ Binomial(better + worse, ½): the exact one-sided McNemar test that ours is better.
+
+    Under "no better than theirs" a differing case falls to either side by a fair coin at best (McNemar 1947).
+    """
+    return _upper_tail(better, better + worse)
+
+
+@cache
+def _upper_tail(k: int, n: int) -> float:
+    return sum(math.comb(n, i) for i in range(k, n + 1)) / 2**n  # integers of any length: exact, no underflow
+
+
+def score(better: int, worse: int, n: int, difference: float) -> float:
+    """z of Tango's score test that the true paired difference of two shares is `difference` (Tango 1998, § 3).
+
+    Of n cases `better` are right on our side alone and `worse` on theirs alone. With p = P[theirs alone] and
+    p + δ = P[ours alone], the likelihood under δ is greatest at the root p̂ of
+    2n·p² + (δ(2n − better + worse) − better − worse)·p − worse·δ(1 − δ) = 0, and
+    z = (better − worse − nδ) / √(n(2p̂ + δ(1 − δ))). At δ = 0 this is McNemar's (better − worse)/√(better + worse).
+    Large z: more than `difference`. It needs no differing case: 0 of n against δ = −Δ gives √(nΔ/(1 − Δ)).
+    """
+    b = difference * (2 * n - better + worse) - better - worse
+    root = (math.sqrt(b * b + 8 * n * worse * difference * (1 - difference)) - b) / (4 * n)
+    variance = n * (2 * root + difference * (1 - difference))
+    lead = better - worse - n * difference
+    return lead / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, lead) if lead else 0.0
+
+
+def score_interval(better: int, worse: int, n: int, level: float) -> tuple[float, float]:
+    """Tango's interval of the difference of two paired shares; the truth lies beyond each end with chance `level`."""
+    z = NormalDist().inv_cdf(1 - level)
+    return _crossing(better, worse, n, z), _crossing(better, worse, n, -z)
+
+
+def _crossing(better: int, worse: int, n: int, z: float) -> float:
+    """The difference at which `score`, which falls as the difference rises, is z."""
+    low, high = -1.0, 1.0
+    for _ in range(50):  # 2 · 2⁻⁵⁰
+        middle = (low + high) / 2
+        low, high = (middle, high) if score(better, worse, n, middle) > z else (low, middle)
+    return low
+
+
+def bounded_mean(value: float, spread: float, n: int) -> tuple[float, float]:
+    """(mean, standard error) of n values between −1 and 1, one imagined at either end put in.
+
+    What Bonett & Price (2012) do for paired shares: where all cases agree, the error stays that of what may yet come.
+    """
+    square = (n * (spread * spread + value * value) + 2) / (n + 2)
+    shrunk = n * value / (n + 2)
+    return shrunk, math.sqrt((square - shrunk * shrunk) / (n + 1))
+
+
 def paired(ours: Sequence[float], theirs: Sequence[float], seed: int) -> Difference:
     """Compare two models on the same cases, in the same order: ours − theirs. ValueError on unequal or empty lists."""
     pairs = list(zip(ours, theirs, strict=True))
@@ -136,6 +209,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float], seed: int) -> Differe
         better=better,
         worse=worse,
         p=_round(sign_test(better, worse)),
+        spread=_round(pstdev(differences)),
     )
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks import release
-from tasks.files import write_atomic, write_json, write_jsonl
-from tasks.params import Answers, Compute, Release
+from tasks.files import write_json, write_jsonl
 from tasks.rag import prompt
 from tasks.rag.chunks import Chunk, content_hash, write_chunks
+from tests import release_fixtures
 from tests.judgement_fixtures import picked
 from tests.report_metrics import CASES, HASH, IMAGE, MODELS, SCRIPT, metrics
 
@@ -41,21 +41,9 @@ def write(folder: Path, **changes: Any) -> dict[str, Path]:
 
 def write_release(folder: Path, paths: dict[str, Path]) -> None:
     """artifacts/release/manifest.json, by the release stage itself, over parts of a few bytes."""
-    parts = {name: folder / "parts" / name for name in ("int4", "base", "embedded", "index")}
-    for name in ("int4", "base"):
-        write_atomic(parts[name] / release.TEMPLATE, "{{ messages }}")
-    write_json(parts["embedded"] / release.MANIFEST, {"model": "starter", "weights_sha256": HASH})
-    write_json(parts["index"] / release.MANIFEST, {"build": "b-3f1c0a9d"})
-    write_atomic(folder / "data.dvc", f"outs:\n- md5: {HASH[:32]}.dir\n  size: 2100000\n  nfiles: 81\n  path: data\n")
-    places = {"right %": "evaluate.correct.aligned.all.share"}
-    cfg = Release(name="larkfield-assistant", license="apache-2.0", figures=places)
-    answering = Answers(top_k=2, headings="section", depth=10, reranker=None, reranker_revision=None, rerank=20,
-                        max_new_tokens=40, batch_size=64, grounded_share=0.8)
-    for kind in ("preferences", "instructions"):
-        write_jsonl(folder / "trained" / kind / "train.jsonl", [])
-    release.release(cfg, answering, Compute(threads=2, precision="fp32", device="cpu"), data=folder / "data", **parts,
-                    figures=paths["figures"], gate=paths["figures"] / "gate.json", dataset=folder / "trained",
-                    out=paths["release"].parent)
+    inputs = release_fixtures.write_inputs(folder / "parts", {})
+    release.release(release_fixtures.recipe(**{"right_%": "evaluate.correct.aligned.all.share"}),
+                    **{**inputs, "figures": paths["figures"]}, out=paths["release"].parent)
 
 
 def curves() -> dict[str, list[dict[str, float]]]:

@@ -5,20 +5,28 @@ They are invented but hang together (intervals are computed, not typed).
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from tasks.against import against
 from tasks.align import AlignReport
 from tasks.answers import Abstention, AnswersReport
 from tasks.base import BaseReport
 from tasks.candidates import CandidatesReport
 from tasks.embed import EmbedReport
-from tasks.evaluate import Against, Degenerate, EvaluateReport, Gain, Kl, Rewards
+from tasks.evaluate import Against, EvaluateReport, Gain, Kl, Rewards
+from tasks.evaluation.degenerate import Degenerate
 from tasks.evaluation.fidelity import Fidelity
+from tasks.evaluation.kept import Beside, Kept
 from tasks.evaluation.references import References
-from tasks.gate import GateReport, Reason
+from tasks.frozen import Frozen
+from tasks.gate import GateReport, unseen
 from tasks.index import IndexReport, Probes
 from tasks.labelling.agreement import judgements
 from tasks.merge import MergeReport
+from tasks.params import load
 from tasks.prepare import PrepareReport
-from tasks.quantize import Calibration, Layers, QuantizeReport, Sizes
+from tasks.quantize import Calibration, Layers, Module, QuantizeReport, Sizes
+from tasks.reasons import LIMIT, Reason
 from tasks.release import ReleaseReport
 from tasks.reports import Report, Share
 from tasks.retrieve import Against as SearchAgainst
@@ -68,11 +76,14 @@ def each(rates: tuple[float, float, float], n: int) -> dict[str, dict[str, Share
 
 def gained(correct: float, preferred: float, cases: tuple[int, int] = (640, 600)) -> Gain:
     """Differences on so many cases."""
-    def one(value: float, n: int) -> Difference:
-        better, worse = round(max(value, 0) * n) + 20, round(max(-value, 0) * n) + 20
-        return Difference(difference=value, low=round(value - 0.025, 6), high=round(value + 0.025, 6), n=n,
-                          better=better, worse=worse, p=0.0312)
-    return Gain(correct=one(correct, cases[0]), preferred=one(preferred, cases[1]))
+    return Gain(correct=difference(correct, cases[0]), preferred=difference(preferred, cases[1]))
+
+
+def difference(value: float, n: int) -> Difference:
+    """A paired difference in which 20 cases go either way besides."""
+    better, worse = round(max(value, 0) * n) + 20, round(max(-value, 0) * n) + 20
+    return Difference(difference=value, low=round(value - 0.025, 6), high=round(value + 0.025, 6), n=n, better=better,
+                      worse=worse, p=0.0312, spread=round(((better + worse) / n - value * value) ** 0.5, 6))
 
 
 def pairs(rate: float, n: int, **defects: float) -> PairsReport:
@@ -84,15 +95,27 @@ def pairs(rate: float, n: int, **defects: float) -> PairsReport:
 
 def metrics(*, champion: str | None = LIVE, promote: bool = True) -> dict[str, Report]:
     """Stage → its report."""
-    return {**data(), **training(), "evaluate": evaluated(champion), **served(champion), "gate": GateReport(
-        promote=promote, champion=champion, champion_search=champion, reasons=[
-            Reason(rule="correct", figure=0.819, limit=0.6, passed=True,
-                   why="correct: 81.9 % of answerable cases answered right; at least 60.0 % is asked"),
-            Reason(rule="kl", figure=7.41, limit=20.0, passed=True,
-                   why="kl: 7.41 nats an answer from SFT to aligned model; at most 20.00 is asked"),
-            Reason(rule="recall", figure=0.612 if not promote else None, limit=0.7, passed=promote,
-                   why=f"recall: 61.2 % of those questions had their source {SCRIPT}; at least 70.0 % is asked"),
-        ]), "release": ReleaseReport(manifest=HASH, bytes=5_200_000, promote=promote)}
+    return {**data(), **training(), "evaluate": evaluated(champion), **served(champion), "gate": gate(champion, promote),
+            "release": ReleaseReport(manifest=HASH, bytes=5_200_000, promote=promote)}
+
+
+def gate(champion: str | None, promote: bool) -> GateReport:
+    """The verdict: floors, one of them with hostile words, test sets, and the rules on the live release as they are judged."""
+    cfg = load(Path(__file__).parent.parent / "params.yaml").gate
+    reasons = [
+        Reason(rule="correct", figure=0.819, limit=0.6, passed=True, refusal=None,
+               why="correct: 81.9 % of answerable cases answered right; at least 60.0 % is asked"),
+        Reason(rule="kl", figure=7.41, limit=20.0, passed=True, refusal=None,
+               why="kl: 7.41 nats an answer from SFT to aligned model; at most 20.00 is asked"),
+        Reason(rule="recall", figure=0.612 if not promote else None, limit=0.7, passed=promote,
+               refusal=None if promote else LIMIT,
+               why=f"recall: 61.2 % of those questions had their source {SCRIPT}; at least 70.0 % is asked")]
+    found = Frozen(test_sets=dict.fromkeys(CASES, HASH), changed=[], cases=2020, rows=6413, seen=0, where=[])
+    reasons += unseen(cfg, found, champion)
+    if champion:
+        judged = against(cfg, evaluated(champion).champion.model_dump(), champion)
+        reasons += [reason for reason in judged if reason.passed or not promote]
+    return GateReport(promote=promote, champion=champion, champion_search=champion, reasons=reasons, frozen=found)
 
 
 def data() -> dict[str, Report]:
@@ -172,8 +195,26 @@ def evaluated(champion: str | None) -> EvaluateReport:
             ended=dict(zip(MODELS, (of(0.4, 200), of(0.99, 200), of(1.0, 200)), strict=True)),
             sft_over_base=gained(0.357, 0).correct, aligned_over_sft=gained(0.012, 0).correct,
             aligned_over_base=gained(0.369, 0).correct),
-        champion=Against(release=champion, cases=352, gain=gained(0.012, 0.031), win_rate=mean(0.54, 0.04))
-        if champion else None)
+        champion=Against(release=champion, cases=820, differing=310, win_rate=mean(0.54, 0.04), behaviours={
+            name: difference(value, n) for name, value, n in (
+                ("correct", 0.012, 620), ("preferred", 0.031, 600), ("abstains", -0.01, 200), ("over_abstains", 0.003, 620),
+                ("degenerate", 0.0, 820), ("reference", 0.004, 200))}) if champion else None)
+
+
+def layers() -> Layers:
+    """Four blocks of seven layers, later and wider ones worse; one saw too little."""
+    kinds = ("mlp.down_proj", "mlp.gate_proj", "mlp.up_proj", "self_attn.k_proj", "self_attn.o_proj", "self_attn.q_proj",
+             "self_attn.v_proj")
+    modules = [Module(name=f"layers.{block}.{kind}", tokens=61_000, loss=None if (block, kind) == (1, "self_attn.k_proj") else
+                      float(f"{1.2e-3 * (block + 1) / 4 / (place + 1) ** 2:.4g}"))
+               for block in range(4) for place, kind in enumerate(kinds)]
+    return Layers(quantized=28, modules=modules, fallbacks=["layers.1.self_attn.k_proj"], least_tokens=61_000,
+                  worst="layers.3.mlp.down_proj", worst_loss=0.0012)
+
+
+def beside(before: float, after: float, n: int) -> Beside:
+    """A behaviour of both models."""
+    return Beside(unquantized=of(before, n), quantized=of(after, n), lost=gained(before - after, 0, (n, n)).correct)
 
 
 def served(champion: str | None) -> dict[str, Report]:
@@ -182,16 +223,18 @@ def served(champion: str | None) -> dict[str, Report]:
     searched = gained(0.015, -0.004, (188, 188))
     return {
         "quantize": QuantizeReport(
-            bits=4, group_size=64, calibration=Calibration(chats=512, tokens=61_000, too_short=0),
-            layers=Layers(quantized=28, fallbacks=[], least_tokens=61_000, worst="model.layers.3.mlp.down_proj",
-                          worst_loss=0.0012),
+            bits=4, group_size=64, symmetric=True, order="group", calibration=Calibration(chats=512, tokens=61_000, too_short=0),
+            layers=layers(),
             sizes=Sizes(total_bytes=4_420_000, quantized_bytes=1_020_000, unquantized_bytes=3_400_000,
                         unquantized=["model.embed_tokens.weight"], merged_bytes=10_250_000, share_of_bf16=0.862,
                         bits_a_weight=4.41),
             chats=256, tokens=2913, perplexity=1.4913,
-            int4=Fidelity(kl=mean(2.2e-4, 4e-5), agreement=mean(0.991, 0.004), perplexity=1.4931,
-                          identical=of(0.95, 256)),
-            rounded=Fidelity(kl=mean(1.47e-3, 2e-4), agreement=mean(0.975, 0.006), perplexity=1.5022, identical=None)),
+            quantized=Fidelity(kl=mean(2.2e-4, 4e-5), agreement=mean(0.991, 0.004), perplexity=1.4931,
+                               identical=of(0.95, 256)),
+            rounded=Fidelity(kl=mean(1.47e-3, 2e-4), agreement=mean(0.975, 0.006), perplexity=1.5022, identical=None),
+            kept=Kept(right=beside(0.82, 0.814, 170), preferred=beside(0.84, 0.84, 160), abstains=beside(0.77, 0.79, 62),
+                      degenerate={side: Degenerate(share=of(bad, 256), not_ended=bad, repeats=0.0, most_frequent=0.07)
+                                  for side, bad in (("unquantized", 0.0), ("quantized", 0.004))})),
         "embed": EmbedReport(documents=61, problems=1, dropped=0, chunks=412, languages={"en": 301, "zh": 111},
                              formats={".md": 30, ".pdf": 31}, model="starter", weights_sha256=HASH, dim=192,
                              longest_chunk=96, cut=0, unknown={"en": 0.004, "zh": 0.012}),

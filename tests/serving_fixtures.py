@@ -21,9 +21,9 @@ import yaml
 
 from tasks import champion, params, promote
 from tasks.embed import embed
-from tasks.files import write_json, write_jsonl
+from tasks.files import write_json
 from tasks.index import index
-from tasks.params import Params
+from tasks.params import Params, Recipe
 from tasks.release import release
 from tasks.serving import parts, server
 from tasks.serving.guard import keys_of
@@ -31,7 +31,7 @@ from tasks.serving.live import Live
 from tasks.serving.recorder import Recorder
 from tasks.serving.releases import LoadedRelease
 from tasks.serving.service import create_app
-from tests import minigraph
+from tests import minigraph, release_fixtures, report_metrics
 from tests.evaluation_fixtures import teach, write_base
 from tests.rag_fixtures import STARTER, index_params
 from tests.test_rag_embedder import CFG, CPU
@@ -50,7 +50,7 @@ def sections() -> Params:
         "answers": read.answers.model_copy(update={"top_k": 1, "max_new_tokens": 24}),
         "index": index_params(Path("stores"), probes=2, candidates=4),
         "serve": read.serve.model_copy(update={"port": 0, "poll_seconds": 0.05}),
-        "release": read.release.model_copy(update={"figures": {"right %": "evaluate.right"}}),
+        "release": read.release.model_copy(update={"figures": {"right %": "evaluate.correct.aligned.all.share"}}),
     })
 
 
@@ -80,15 +80,12 @@ def publish(root: Path, model: Path, documents: Mapping[str, str], night: int = 
         path = root / "data/documents" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    write_json(root / "metrics/evaluate.json", {"right": 0.5})
-    write_json(root / "metrics/gate.json", {"promote": True, "reasons": [], "champion": None})
     write_json(root / "artifacts/evaluation/challenger.json",
-               {"context-1": {"set": "context", "case": "00", "answer": f"night {night}"}})
-    write_json(root / "artifacts/retrieval/challenger.json", {"documents-1": {"case": "00", "rank": 1, "found": True}})
+               {"answers": {"context-1": {"set": "context", "case": "00", "answer": f"night {night}"}}})
+    write_json(root / "artifacts/retrieval/challenger.json",
+               {"questions": {"documents-1": {"case": "00", "rank": 1, "found": True}}})
     for copy in ("int4", "base"):
         shutil.copytree(model, root / "artifacts" / copy)
-    for kind in ("preferences", "instructions"):
-        write_jsonl(root / "artifacts/dataset" / kind / "train.jsonl", [])
     for out in ("embedded", "index", "release"):
         (root / "artifacts" / out).mkdir()
     minigraph.dvc(root, "add", "--quiet", "data")
@@ -96,8 +93,8 @@ def publish(root: Path, model: Path, documents: Mapping[str, str], night: int = 
     with contextlib.chdir(root):
         embed(CFG.model_copy(update={"max_tokens": 128}), CPU, Path("data/documents"), STARTER, a / "embedded")
         index(cfg.index, a / "embedded", a / "index")
-        release(cfg.release, cfg.answers, cfg.compute, Path("data"), a / "int4", a / "base", a / "embedded", a / "index",
-                Path("metrics"), Path("metrics/gate.json"), a / "dataset", a / "release")
+        inputs = release_fixtures.write_inputs(Path(), report_metrics.metrics(champion=None))
+        release(cfg.section(Recipe), **inputs, out=a / "release")
     minigraph.dvc(root, "commit", "--force", "--quiet")
     minigraph.run(root, "git", "add", "--all")
     minigraph.run(root, "git", "-c", "user.name=A", "-c", "user.email=a@localhost", "commit", "--quiet", "-m", f"night {night}")

@@ -14,8 +14,8 @@ from tasks.rag.questions import write_passages
 from tests.evaluation_fixtures import CPU, write_base
 from tests.test_rag_answer import hit
 
-CFG = Answers(top_k=2, headings="section", depth=3, reranker=None, reranker_revision=None, rerank=4, max_new_tokens=4,
-              batch_size=4, grounded_share=0.8)
+CFG = Answers(precision=None, top_k=2, headings="section", depth=3, reranker=None, reranker_revision=None, rerank=4,
+              max_new_tokens=4, batch_size=4, grounded_share=0.8)
 CASE = {
     "id": "1",
     "question": "When does Ashgate open?",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import approval, listing, lock, promote
+from tasks import approval, listing, lock, promote, records
 from tasks.errors import GateError
 from tasks.files import read_json, write_json
 from tests.test_promote import night, snapshot
@@ -25,8 +25,8 @@ def test_what_waits(tmp_path):
     """What is whole, new and let out; not what the gate holds, what is live, what lacks a byte, what was rolled back."""
     root = night(tmp_path, "1")
     request = approval.waiting(root)
-    assert request == approval.Request("release", *promote.candidate(root), None)
-    assert request.name == promote.candidate(root)[0][:8]
+    assert request == approval.Request("release", *records.candidate(root), None)
+    assert request.name == records.candidate(root)[0][:8]
     promote.promote(root, NIGHT)
     assert approval.waiting(root) is None
     assert approval.waiting(night(root, "2", good=False)) is None
@@ -36,7 +36,7 @@ def test_what_waits(tmp_path):
     promote.promote(night(root, "2"), NIGHT)
     promote.rollback(root, NIGHT)
     assert approval.waiting(root) is None
-    assert approval.waiting(root, again=True).manifest == promote.candidate(root)[1]
+    assert approval.waiting(root, again=True).manifest == records.candidate(root)[1]
 
 
 def test_a_no_is_kept_and_nobody_is_asked_again(tmp_path):
@@ -48,11 +48,11 @@ def test_a_no_is_kept_and_nobody_is_asked_again(tmp_path):
     assert (kept["rejected"], kept["by"], kept["comment"], kept["live"]) == ("2026-11-24T03:00:00Z", "Ada", "too[31m curt", None)
     before = snapshot(root)
     approval.reject(root, request, LATER, "Bob", "no")
-    assert snapshot(root) == before and promote.live(root) is None and promote.records(root) == []
+    assert snapshot(root) == before and records.live(root) is None and records.records(root) == []
     judged_anew(root)
     assert approval.waiting(root) is None
     line = "rejected on 2026-11-24 by Ada: too[31m curt"
-    assert approval.rejection(root, promote.candidate(root)[1]) == line
+    assert approval.rejection(root, records.candidate(root)[1]) == line
     assert f"candidate: {line} (nightshift promote makes it live all the same)" in listing.status(root)
     again = approval.waiting(root, again=True)
     assert approval.overtaken(root, again) is None
@@ -66,13 +66,13 @@ def test_a_yes_promotes_once_and_only_what_was_shown(tmp_path):
     root = night(tmp_path, "1")
     first = approval.waiting(root)
     done = approval.approve(root, first, NIGHT)
-    assert done.release == promote.live(root) == f"2026-11-24-{first.name}"
+    assert done.release == records.live(root) == f"2026-11-24-{first.name}"
     before = snapshot(root)
     assert approval.approve(root, first, LATER) == f"{done.release} is live already"
     second = approval.waiting(night(root, "2"))
     assert approval.overtaken(root, second) is None
     night(root, "3")
-    newer = promote.candidate(root)[0][:8]
+    newer = records.candidate(root)[0][:8]
     assert approval.approve(root, second, LATER) == f"a newer candidate ({newer}) has taken its place"
     (root / "artifacts/release/manifest.json").unlink()
     assert approval.overtaken(root, second) is None  # a night is at work: it may come back
@@ -95,7 +95,7 @@ def test_the_question_shows_figures_reasons_and_links(tmp_path):
     judged_anew(root)
     request = approval.waiting(root)
     lines = approval.question(root, request, {"report": "http://127.0.0.1:1/x/index.html"}).splitlines()
-    assert lines[0] == f"**Make candidate {request.name} live?** {promote.live(root)} is live now."
+    assert lines[0] == f"**Make candidate {request.name} live?** {records.live(root)} is live now."
     assert "[report](http://127.0.0.1:1/x/index.html)" in lines
     assert r"| right \% | 75.0 | 50.0 | +25.0 |" in lines
     assert lines[-1] == r"| correct\: \<img src\=x\> \[a\]\(javascript\:b\) \| c |"

@@ -54,6 +54,18 @@ def test_again_gives_the_same_bytes(tmp_path):
     assert sha256_tree(tmp_path / "second" / "out") == sha256_tree(tmp_path / "out")
 
 
+def test_a_base_that_could_not_be_quantized_is_refused_before_any_training(tmp_path):
+    """Width 32 holds no group of 64; the stage that would meet it comes after the trainings."""
+    from tasks.base import base
+
+    whole = tiny.params()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ModelError, match=r"base.model starter: model.layers.0.self_attn.q_proj: in_features 32 is not a "
+                                         r"multiple of quantize.group_size 64; set quantize.group_size to 32"):
+        base(whole.base, whole.quantize.model_copy(update={"group_size": 64}), whole.compute, tiny.world() / "start",
+             tiny.TEMPLATES, tmp_path / "out")
+
+
 def test_a_folder_named_in_params(tmp_path):
     """base.model may be a path; the starter is not read then."""
     report = run(tmp_path, start=tmp_path / "nowhere", model=str(tiny.world() / "start"))

@@ -65,7 +65,12 @@ def test_promote_twice_rollback_releases_and_show(root, capsys):
     out = say(capsys, "show", second[-8:], "--compare", first[-8:])
     assert "part model: other bytes" in out and "data: the same" in out
     assert "different stacks" in out and "threads: 2 → 4" in out
-    assert "int4" in say(capsys, "show", second)
+    assert "made from sft: other bytes" in out
+    out = say(capsys, "show", second)
+    model = read_json(root / "artifacts/release/manifest.json")["parts"]["model"]["sha256"]
+    assert f"  model         {model}" in out and "artifacts/sft  dvc 11.dir" in out and "gate      1 of 1 rules held" in out
+    assert say(capsys, "show", first, "--card").strip() == f"reports/cards/{first}.html"
+    assert "model card" in (root / f"reports/cards/{first}.html").read_text()
     minigraph.run(root, "git", "init", "--quiet")
     minigraph.dvc(root, "init", "--quiet")
     out = say(capsys, "rollback", "--no-commit")

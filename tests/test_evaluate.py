@@ -5,17 +5,18 @@ import math
 
 import pytest
 
+from tasks import behaviours
 from tasks import champion as champions
 from tasks import evaluate as stage
 from tasks.errors import DataError
 from tasks.evaluation.chrf import chrf
 from tasks.evaluation.divergence import Divergence, Spoken, compare, perplexity
-from tasks.files import read_jsonl, write_json, write_jsonl
+from tasks.files import read_jsonl, sha256_file, write_json, write_jsonl
 from tasks.params import Evaluate, Seed
 from tests.evaluation_fixtures import CPU, teach, write_adapter, write_base, write_cases, write_reward
 from tests.training_fixtures import instruction_rows
 
-CFG = Evaluate(max_new_tokens=16, batch_size=16, concise_words=12, concise_characters=24, kl_prompts=8,
+CFG = Evaluate(precision=None, max_new_tokens=16, batch_size=16, concise_words=12, concise_characters=24, kl_prompts=8,
                champion_cases=5, reference_cases=6)
 
 
@@ -90,8 +91,10 @@ def test_against_itself_as_champion(world):
     path = root / "same.json"
     champions.write(path, champions.champion_from("r1", root / "out"))
     met = run(root, path, "same").champion
-    assert (met.release, met.cases) == ("r1", 15)
-    assert (met.gain.correct.difference, met.gain.correct.low, met.gain.correct.n) == (0.0, 0.0, 10)
+    assert (met.release, met.cases, met.differing) == ("r1", 15, 0)
+    assert {name: found.n for name, found in met.behaviours.items()} == {
+        "correct": 10, "preferred": 10, "abstains": 5, "over_abstains": 10, "degenerate": 15, "reference": 6}
+    assert all((found.difference, found.better, found.worse) == (0.0, 0, 0) for found in met.behaviours.values())
     assert (met.win_rate.mean, met.win_rate.n) == (0.5, 10)
 
 
@@ -106,7 +109,21 @@ def test_a_changed_case_leaves_the_comparison(world):
         row["answer"] = "12"
     write_jsonl(root / "moved" / "context.jsonl", rows)
     met = run(root, path, "moved-out", cases="moved").champion
-    assert (met.cases, met.gain.correct.n, met.gain.preferred.n) == (10, 5, 5)
+    assert (met.cases, met.behaviours["correct"].n, met.behaviours["preferred"].n) == (10, 5, 5)
+
+
+def test_a_changed_reference_leaves_the_comparison(world):
+    """The log's answer to one of the six has been corrected since: five are compared."""
+    root, _ = world
+    path = root / "corrected.json"
+    champion = champions.champion_from("r1", root / "out")
+    champions.write(path, champion)
+    rows = instruction_rows(8, start=200)
+    changed = next(row for row in rows if row["id"] in champion.references)
+    changed["messages"] = [*changed["messages"][:-1], {"role": "assistant", "content": "Another answer."}]
+    write_jsonl(root / "corrected.jsonl", rows)
+    met = run(root, path, "corrected-out", held_out="corrected.jsonl").champion
+    assert met.behaviours["reference"].n == 5 and met.behaviours["correct"].n == 10
 
 
 def test_no_case_left_to_compare(world):
@@ -115,17 +132,23 @@ def test_no_case_left_to_compare(world):
     path = root / "other.json"
     write_json(path, {"release": "r0", "answers": {"gone": {"set": "context", "case": "0" * 16, "answer": "x"}}})
     met = run(root, path, "other").champion
-    assert (met.cases, met.gain, met.win_rate) == (0, None, None)
+    assert (met.cases, met.behaviours, met.win_rate) == (0, {}, None)
 
 
-def test_challenger_is_small_and_the_aligned_models(world):
-    """Five cases of each set travel with the release, as the aligned model answered them."""
+def test_challenger_is_the_aligned_models(world):
+    """Five cases of each set and all six held-out instructions travel with the release, as the aligned model answered them;
+    the test sets' hashes too."""
     root, _ = world
-    content = json.loads((root / "out" / champions.CHALLENGER).read_text())
+    challenger = json.loads((root / "out" / champions.CHALLENGER).read_text())
+    content = challenger["answers"]
     rows = read_jsonl(root / "out" / "answers.jsonl")
     aligned = {row["id"]: row["answer"] for row in rows if row["model"] == "aligned"}
     assert len(content) == 15
     assert all(content[name]["answer"] == aligned[name] for name in content)
+    told = read_jsonl(root / "out" / "references.jsonl")
+    assert {name: one["answer"] for name, one in challenger["references"].items()} == {
+        row["id"]: row["answer"] for row in told if row["model"] == "aligned"}
+    assert challenger["test_sets"] == {name: sha256_file(root / "cases" / f"{name}.jsonl") for name in stage.SETS}
 
 
 def test_repeated_ids_are_refused(tmp_path):
@@ -164,7 +187,8 @@ def test_without_evaluation_sets_held_out_instructions_remain(world, capsys):
     assert report.sft_over_base is report.aligned_over_sft is report.reward is None
     assert report.references.cases == 6 and report.kl.per_sequence.n == 6
     assert (root / "without" / "answers.jsonl").read_text() == ""
-    assert json.loads((root / "without" / champions.CHALLENGER).read_text()) == {}
+    challenger = json.loads((root / "without" / champions.CHALLENGER).read_text())
+    assert (challenger["answers"], challenger["test_sets"], len(challenger["references"])) == ({}, {}, 6)
 
 
 def test_one_set_alone_leaves_the_others_null(world):
@@ -196,6 +220,26 @@ class TestChrf:
     def test_by_hand(self, answer, reference, expected):
         """Character 1- to 6-grams as far as both texts have them, whitespace removed, β 2."""
         assert chrf(answer, reference) == pytest.approx(expected, abs=1e-6)
+
+
+def test_facing_a_release_by_hand():
+    """Four cases, the release judged anew: right 1 of 2 → 2 of 2; abstains where it should 1 of 2 → 0 of 2 (one preferred answer
+    less), where it should not 1 of 2 → 0 of 2, which is better; one of its answers was cut, none of tonight's."""
+    limits = stage.Limits(words=12, characters=24)
+    known, ours = {}, []
+    sets = {"f": ("facts", "11"), "c": ("context", "12"), "u": ("unanswerable", None), "v": ("unanswerable", None)}
+    for name, (part, value) in sets.items():
+        known[name] = {"id": name, "set": part, "answer": value, "distractors": [], "cite": [], "language": "en", "messages": []}
+        said = f"It opens at {value or 5}."
+        ours.append({**known[name], "answer": said, "ended": True, "reward": None, **behaviours.judge(said, known[name], limits)})
+    said = {"f": "It opens at 11.", "c": "The notes do not say.", "u": "The notes do not say.", "v": "It opens at 5."}
+    theirs = {name: champions.Answered(set=known[name]["set"], case="0", answer=text, ended=name != "v")
+              for name, text in said.items()}
+    met = stage.face("r1", known, theirs, {}, ours, (None, 0), limits, 0)
+    found = {name: (each.n, each.better, each.worse) for name, each in met.behaviours.items()}
+    assert found == {"correct": (2, 1, 0), "preferred": (3, 0, 1), "abstains": (2, 0, 1), "over_abstains": (2, 1, 0),
+                     "degenerate": (4, 1, 0)}
+    assert (met.cases, met.differing, met.win_rate) == (4, 2, None)  # c and u are answered otherwise
 
 
 def test_degenerate_counts_each_answer_once():

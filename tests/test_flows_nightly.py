@@ -10,7 +10,7 @@ from pathlib import Path
 import minigraph
 import pytest
 
-from tasks import promote
+from tasks import records
 from tasks.files import read_json
 
 GIT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
@@ -75,12 +75,12 @@ def test_a_first_night_runs_everything(night):
 
 def test_it_promotes_commits_and_pushes(night):
     """Two commits by the fallback identity; the release names the first; local edits stay; DVC's remote has it."""
-    live = promote.live(night.root)
+    live = records.live(night.root)
     assert night.git("log", "--format=%an|%s").splitlines()[:2] == [
         f"Nightshift|Release {live}",
         f"Nightshift|Night of {live[:10]}",
     ]
-    assert promote.record(night.root, live)["git"]["commit"] == night.git("rev-parse", "HEAD~1")
+    assert records.record(night.root, live)["git"]["commit"] == night.git("rev-parse", "HEAD~1")
     assert "right %: 87.5" in night.git("log", "-1", "--format=%b", "HEAD~1")
     changed = night.git("show", "--format=", "--name-only", "HEAD~1").split()
     assert changed == ["dvc.lock", *(f"metrics/{name}.json" for name in sorted(minigraph.STAGES))]
@@ -106,7 +106,7 @@ def test_the_lock_is_the_one_plain_repro_writes(night, tmp_path):
 def test_a_second_night_with_nothing_changed_runs_commits_and_promotes_nothing(night):
     """All cached without asking DVC again, although the promotion has rewritten both champion files."""
     for name in ("champion.json", "champion-search.json"):
-        assert read_json(night.root / name)["release"] == promote.live(night.root), name
+        assert read_json(night.root / name)["release"] == records.live(night.root), name
     before = night.git("rev-parse", "HEAD"), (night.root / "dvc.lock").read_bytes()
     minigraph.ran(night.root)
     summary = night.run()
@@ -115,7 +115,7 @@ def test_a_second_night_with_nothing_changed_runs_commits_and_promotes_nothing(n
     assert (night.git("rev-parse", "HEAD"), (night.root / "dvc.lock").read_bytes()) == before
     assert summary == [
         "7 cached",
-        f"release: nothing new; {promote.live(night.root)} stays live",
+        f"release: nothing new; {records.live(night.root)} stays live",
         "remote: nothing new",
     ]
 
@@ -124,7 +124,7 @@ def test_a_failing_stage_fails_the_night_and_the_others_finish(night, monkeypatc
     """Its own words and the remedy; who needs it is NotReady; embed, which does not, ran; nothing is promoted."""
     from flows.nightly import NightFailedError
 
-    live = promote.live(night.root)
+    live = records.live(night.root)
     (night.root / "data/a.txt").write_text("butter\n")
     monkeypatch.setenv("MINI_FAIL", "sft")
     with pytest.raises(
@@ -140,12 +140,12 @@ def test_a_failing_stage_fails_the_night_and_the_others_finish(night, monkeypatc
         "NotReady",
     ]
     assert (night.root / ".nightshift/logs/sft.log").read_text().startswith("Running stage 'sft'")
-    assert promote.live(night.root) == live
+    assert records.live(night.root) == live
     monkeypatch.delenv("MINI_FAIL")
     minigraph.ran(night.root)
     summary = night.run(push=False)
     assert sorted(minigraph.ran(night.root)) == ["evaluate", "release", "sft"]
-    assert f"release: {promote.live(night.root)} is live (before: {live})" in summary
+    assert f"release: {records.live(night.root)} is live (before: {live})" in summary
 
 
 def test_rows_of_a_database_are_documents_of_the_night(night):
@@ -177,11 +177,11 @@ def test_rows_of_a_database_are_documents_of_the_night(night):
 @pytest.mark.slow
 def test_what_the_gate_holds_back_stays_a_candidate(night):
     """A refusal is no failure: committed, with its reason, and the live release stays."""
-    live = promote.live(night.root)
+    live = records.live(night.root)
     (night.root / "data/a.txt").write_text("hold\n")
     summary = night.run(stages=["release"], push=False)
     assert f"release: held back by the gate: the milk. {live} stays live".lower() in [line.lower() for line in summary]
-    assert promote.live(night.root) == live
+    assert records.live(night.root) == live
 
 
 def door(root: Path, *words: str) -> int:

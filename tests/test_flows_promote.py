@@ -18,7 +18,7 @@ import pytest
 from test_flows_nightly import GIT
 from test_promote import night as leave
 
-from tasks import approval, lock, promote
+from tasks import approval, lock, promote, records
 from tasks.files import read_json
 
 SECONDS = 60
@@ -99,17 +99,17 @@ def test_a_yes_makes_it_live_once(root):
     """While it waits the folder is free; what is no answer is refused; release and words are committed; then nothing waits."""
     asked = Asked()
     run = asked.run()
-    name = promote.candidate(root)[0][:8]
+    name = records.candidate(root)[0][:8]
     assert run.name == f"may {name} go live?"
     with lock.alone(root):
         assert lock.is_held(root / approval.ASKING)
     second = Asked().ended()
-    assert len(second) == 1 and "is running here" in second[0] and promote.live(root) is None
+    assert len(second) == 1 and "is running here" in second[0] and records.live(root) is None
     assert [resume(run, decision="maybe"), resume(run), resume(run, decision="approve", name="x" * 81)] == ["REJECT"] * 3
     assert resume(run, decision="approve", comment="good\nwork", name="Ada") == "ACCEPT"
     assert resume(run, decision="reject") == "ABORT"
     lines = asked.ended()
-    live = promote.live(root)
+    live = records.live(root)
     assert live.endswith(name) and lines[0] == f"{live} is live, approved by Ada (good work)"
     assert git(root, "log", "-1", "--format=%s|%b") == f"Release {live}|Approved by Ada (good work)"
     assert git(root, "status", "--porcelain") == ""
@@ -126,19 +126,19 @@ def test_a_no_is_committed_and_a_night_does_not_undo_it(root):
 
     asked = Asked()
     resume(asked.run(), decision="reject", comment="<b>\x1b[31mno")
-    name = promote.candidate(root)[0][:8]
+    name = records.candidate(root)[0][:8]
     assert asked.ended()[0] == f"{name} was rejected (<b>[31mno); nothing is live yet"
     assert read_json(root / f"releases/rejected/{name}.json")["comment"] == "<b>[31mno"
     assert git(root, "show", "--format=%s", "--name-only").split() == ["Rejected", name, f"releases/rejected/{name}.json"]
-    assert asked.state.name == "Rejected" and promote.live(root) is None
+    assert asked.state.name == "Rejected" and records.live(root) is None
     tonight = steps.Night(root, params.load(root / "params.yaml"), None, datetime.now(UTC))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(steps, "get_run_logger", lambda: logging.getLogger("test"))  # there is no run here
         said = steps.promote_release.fn(tonight, True)
-    assert said.startswith("rejected on 20") and promote.live(root) is None
+    assert said.startswith("rejected on 20") and records.live(root) is None
     again = Asked(again=True)
     resume(again.run(), decision="approve")
-    assert again.ended()[0] == f"{promote.live(root)} is live, approved"
+    assert again.ended()[0] == f"{records.live(root)} is live, approved"
 
 
 def test_nobody_answers(root):
@@ -146,7 +146,7 @@ def test_nobody_answers(root):
     path = root / "params.yaml"
     path.write_text(path.read_text().replace("approval_hours: 12", "approval_hours: 0.001"))
     asked = Asked()
-    name = promote.candidate(root)[0][:8]
+    name = records.candidate(root)[0][:8]
     (line,) = asked.ended()
     assert line.startswith(f"{name}: nobody answered until 20") and line.endswith("; nothing is live yet")
     assert asked.state.name == "Not answered" and approval.waiting(root).name == name
@@ -164,17 +164,17 @@ def test_what_happens_meanwhile_ends_the_request(root):
     params = (root / "params.yaml").read_text()
     leave(root, "2")
     (root / "params.yaml").write_text(params)
-    old, asked = promote.candidate(root)[0][:8], Asked()
+    old, asked = records.candidate(root)[0][:8], Asked()
     asked.run()
     leave(root, "3")
     (root / "params.yaml").write_text(params)
-    new = promote.candidate(root)[0][:8]
+    new = records.candidate(root)[0][:8]
     assert asked.ended() == [f"{old}: a newer candidate ({new}) has taken its place; {live} stays live"]
     asked = Asked()
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(asked.run().id, Cancelling())
     asked.thread.join(SECONDS)
-    assert [run.name for run in runs(root, "Cancelled")] == [f"may {new} go live?"] and promote.live(root) == live
+    assert [run.name for run in runs(root, "Cancelled")] == [f"may {new} go live?"] and records.live(root) == live
     said = f"may {new} go live?: was cancelled in Prefect; python -m flows.promote asks again; {live} stays live"
     assert asked.state.message == said
 
@@ -187,8 +187,8 @@ def test_an_answer_to_a_killed_process_is_heard(root):
     os.kill(process.pid, signal.SIGKILL)
     said = process.communicate()[0]
     assert f"press Resume on {os.environ['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{run.id}" in said
-    assert resume(run, decision="approve") == "ACCEPT" and promote.live(root) is None
-    assert Asked().ended()[0] == f"{promote.live(root)} is live, approved"
+    assert resume(run, decision="approve") == "ACCEPT" and records.live(root) is None
+    assert Asked().ended()[0] == f"{records.live(root)} is live, approved"
     assert [each.id for each in runs(root, "Cancelled")] == [run.id] and runs(root, "Running", "Paused") == []
 
 

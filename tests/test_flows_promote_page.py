@@ -13,7 +13,7 @@ from test_flows_nightly import GIT
 from test_labelling_wakes import healthy, program, until
 
 from deploy.processes import free_ports
-from tasks import promote
+from tasks import records
 from tests.browser import PROGRAMS
 from tests.browser import program as installed
 
@@ -82,13 +82,13 @@ def test_a_person_says_no_and_then_yes(root, tmp_path):
         page.set_default_timeout(60_000)
         with program(log, sys.executable, "-m", "flows.nightly", "--no-push", cwd=root) as night:
             until(asked, log, SECONDS)
-            name = promote.candidate(root)[0][:8]
+            name = records.candidate(root)[0][:8]
             question = answer(page, asked()[0], "reject", "<i>too curt</i>")
             until(lambda: night.poll() is not None, log, SECONDS)
         assert f"Make candidate {name} live? Nothing is live yet." in question and re.search(r"right %\s+50\.0", question)
         assert re.search(r"the gate lets it out\s+the milk", question)
         assert f"{name} was rejected by Ada (<i>too curt</i>); nothing is live yet" in log.read_text() and night.returncode == 0
-        assert promote.live(root) is None
+        assert records.live(root) is None
         assert minigraph.run(root, "git", "log", "-1", "--format=%s|%b").strip() == (
             f"Rejected {name}|Rejected by Ada (<i>too curt</i>)"
         )
@@ -97,5 +97,5 @@ def test_a_person_says_no_and_then_yes(root, tmp_path):
             answer(page, asked()[0], "approve", "well then")
             until(lambda: again.poll() is not None, log, SECONDS)
         browser.close()
-    live = promote.live(root)
+    live = records.live(root)
     assert live.endswith(name) and f"{live} is live, approved by Ada (well then)" in log.read_text() and again.returncode == 0

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from collect_fixtures import correction
 
-from tasks import params, promote
+from tasks import params, records
 from tasks.errors import DataError, NightshiftError, ParamsError, ServiceError
 from tasks.files import write_jsonl
 from tasks.labelling.send import judged, send
@@ -58,7 +58,7 @@ def root(tmp_path, monkeypatch) -> Path:
 
 def choose(root: Path, rows: list[dict[str, Any]]) -> Path:
     """Stage select's output; its path."""
-    path = promote.output_of(root, "select") / "selected.jsonl"
+    path = records.output_of(root, "select") / "selected.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_jsonl(path, rows)
     return path
@@ -301,7 +301,7 @@ def test_what_is_not_set_up_is_said_with_what_to_do(root, studio, monkeypatch):
     refused(ParamsError, cfg(None))
     monkeypatch.delenv("LABEL_STUDIO_API_KEY")
     refused(ServiceError, cfg(studio))
-    (promote.output_of(root, "select") / "selected.jsonl").unlink()
+    (records.output_of(root, "select") / "selected.jsonl").unlink()
     refused(DataError, cfg(studio))
     graph = yaml.safe_load((root / "dvc.yaml").read_text())
     del graph["stages"]["select"]

@@ -52,7 +52,7 @@ def test_the_night_ends_and_says_what_was_not_there(night):
     assert evaluated["sft_over_base"] is None and evaluated["references"]["cases"] == made["prepare"]["instructions"]["eval"]
     assert evaluated["references"]["aligned_over_sft"]["difference"] == 0.0
     assert evaluated["kl"]["per_sequence"]["mean"] == pytest.approx(0.0, abs=1e-6)
-    assert {reason["rule"] for reason in made["gate"]["reasons"]} == {"reference_gain", "kl", "agreement"}
+    assert {reason["rule"] for reason in made["gate"]["reasons"]} == {"reference_gain", "kl", "agreement", "seen_cases"}
     log = (night / "night.log").read_text()
     for said in ("preferences: absent", "nothing is trained", "the aligned model is the SFT model", "nothing is asked"):
         assert said in log, said

@@ -58,6 +58,17 @@ def test_every_problem_is_listed_at_once(tmp_path):
     assert "compute.threads" in str(error.value) and "seed.value" in str(error.value)
 
 
+@pytest.mark.parametrize("changes, what", [
+    ({"act_order": True, "act_group_aware": True}, r"quantize: .*two orders of the same columns"),
+    ({"group_size": -1}, r"quantize\.group_size: .*16, 32, 64, 128, 256, 512 or 1024 \(found -1\)"),
+    ({"bits": 3}, r"quantize\.bits: .*4 or 8 \(found 3\)"),
+])
+def test_what_cannot_be_quantized_is_refused_at_the_door(tmp_path, changes, what):
+    """GPTQModel would say so in the middle of its work, or some reader of its result never."""
+    with pytest.raises(ParamsError, match=what):
+        load(changed(tmp_path, lambda raw: raw["quantize"].update(changes)))
+
+
 @pytest.mark.parametrize("content, what", [(None, "is missing"), ("a: [", "is not YAML"), ("- 1", "holds no sections")])
 def test_an_unreadable_file_is_said_to_be_so(tmp_path, content, what):
     """Missing, broken and empty files have messages of their own."""

@@ -11,6 +11,7 @@ from tasks.errors import DataError
 from tasks.files import sha256_tree, write_json
 from tasks.formats import read_evaluation, read_instructions, read_preferences, read_prompts
 from tasks.formats.evaluation import SETS
+from tasks.frozen import look
 from tests.data_fixtures import TOWNS, instruction, jsonl, preparation, ranking, rows_of, seed, write_data, write_own_data
 
 READERS = {
@@ -267,6 +268,21 @@ def test_few_rows_have_one_prompt_held_out(tmp_path):
     assert report.instructions == {"train": 19, "eval": 1} and report.prompts == 1
     report, _ = run(data, tmp_path / "none", eval_share=0.0)
     assert report.instructions == {"train": 20, "eval": 0} and report.prompts == 20
+
+
+def test_what_people_say_of_a_held_out_prompt_is_held_out_too(tmp_path):
+    """Few rows have one prompt held out by choice, and where there are no prompts people are asked just that one: what they say
+    is not trained on, so the test cases stay unseen."""
+    data = write_own_data(tmp_path / "data")
+    _, files = run(data, tmp_path / "out", eval_share=1e-6)
+    (held_out,) = files["instructions/eval.jsonl"]
+    asked = {key: value for key, value in ranking(1).items() if key not in ("question", "passages")}
+    jsonl(data / "preferences" / "l.jsonl", [{**asked, "messages": held_out["messages"][:-1]}, ranking(2)])
+    report, files = run(data, tmp_path / "judged", eval_share=1e-6)
+    assert report.pairs == {"train": 3, "eval": 3}
+    assert all(pair["messages"] == held_out["messages"][:-1] for pair in files["preferences/eval.jsonl"])
+    found = look(tmp_path / "judged", {})
+    assert (found.seen, found.cases) == (0, 1)
 
 
 def test_preferences_that_are_all_refused_stay_an_error(data, tmp_path):

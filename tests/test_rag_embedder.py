@@ -17,6 +17,7 @@ from tests.rag_fixtures import STARTER, write_transformer, write_word_model
 
 CPU = Compute(threads=2, precision="fp32", device="cpu")
 CFG = Embed(
+    precision=None,
     model="starter",
     revision=None,
     query_prefix=None,

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import typing
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import BaseModel
 
-from tasks import params
+from tasks import params, records
 from tasks.__main__ import stage_function
 from tasks.errors import DataError, ModelError
 from tasks.figures import difference, figures_from, stage_of, text
-from tasks.files import read_json, sha256_file, sha256_tree, write_json, write_jsonl
+from tasks.files import read_json, sha256_file, sha256_tree, size, write_json, write_jsonl
 from tasks.rag.prompt import TEMPLATES, Template
-from tasks.release import release, stack
+from tasks.release import STAGES, pins, release, stack
+from tests.release_fixtures import FILES, RECIPE, inputs, recipe, write_inputs
+from tests.report_metrics import HASH, metrics
 
 ROOT = Path(__file__).parent.parent
 SECTIONS = params.load(ROOT / "params.yaml")
@@ -23,74 +26,52 @@ SECTIONS = params.load(ROOT / "params.yaml")
 
 @pytest.fixture
 def night(tmp_path, monkeypatch) -> Path:
-    """What the stages before the release leave, in small."""
+    """What the stages before the release leave, in small; two pairs with three judgements, and a correction."""
     monkeypatch.chdir(tmp_path)
-    for folder in ("int4", "base"):
-        (tmp_path / "artifacts" / folder).mkdir(parents=True)
-        (tmp_path / "artifacts" / folder / "chat_template.jinja").write_text("{{ messages }}")
+    (tmp_path / "artifacts/int4").mkdir(parents=True)
     (tmp_path / "artifacts/int4/model.safetensors").write_bytes(b"\0" * 1000)
-    write_json(
-        tmp_path / "artifacts/embedded/manifest.json",
-        {"model": "starter", "dim": 64, "weights_sha256": "ab", "problems": ["x"]},
-    )
-    write_json(tmp_path / "artifacts/index/manifest.json", {"build": "b-1", "chunks": 3})
-    write_json(tmp_path / "metrics/evaluate.json", {"correct": {"aligned": {"all": {"share": 0.8125}}}})
-    reasons = [{"rule": "correct", "passed": True, "why": "correct: 81.3 %"}]
-    write_json(tmp_path / "metrics/gate.json", {"promote": True, "reasons": reasons, "champion": None})
     votes = [(["annotator-01", "annotator-02"], [11, "ls2-aa"]), (["annotator-01", "file:pairs"], [9, None])]
     pairs = [{"id": str(n), "annotators": who, "annotations": what} for n, (who, what) in enumerate(votes)]
     write_jsonl(tmp_path / "artifacts/dataset/preferences/train.jsonl", [*pairs, pairs[0]])
     learned = [{"id": "a"}, {"id": "b", "annotator": "annotator-03", "annotation": "ls7-bb"}]
     write_jsonl(tmp_path / "artifacts/dataset/instructions/train.jsonl", learned)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data.dvc").write_text(
-        "outs:\n- md5: 1234.dir\n  size: 2000000\n  nfiles: 7\n  hash: md5\n  path: data\n"
-    )
+    write_inputs(tmp_path)
     return tmp_path
 
 
 def make(out: str):
     """Run the stage with the paths of the fixture; `out` is where it writes."""
-    cfg = SECTIONS.release.model_copy(
-        update={"figures": {"correct %": "evaluate.correct.aligned.all.share", "int4 MB": "quantize.bytes"}}
-    )
-    a, folder = Path("artifacts"), Path(out)
+    folder = Path(out)
     folder.mkdir()
-    return release(
-        cfg,
-        SECTIONS.answers,
-        SECTIONS.compute,
-        Path("data"),
-        a / "int4",
-        a / "base",
-        a / "embedded",
-        a / "index",
-        Path("metrics"),
-        Path("metrics/gate.json"),
-        a / "dataset",
-        folder,
-    )
+    figures = recipe(**{"correct_%": "evaluate.correct.aligned.all.share", "int8_MB": "quantize.bytes"})
+    return release(figures, **inputs(Path()), out=folder)
 
 
-def test_manifest_names_all_parts_and_the_card_tells_of_them(night):
-    """Hashes that sha256_tree finds again, figures with their units, data hash, gate, stack; no absolute path."""
+def test_manifest_names_all_parts_and_all_they_came_from(night):
+    """Hashes that sha256_tree finds again, in four groups; figures with their units, data, params, gate; no absolute path."""
     report = make("out")
     manifest = read_json(night / "out/manifest.json")
+    assert {path.name for path in (night / "out").iterdir()} == FILES
     assert report.manifest == sha256_file(night / "out/manifest.json") and report.promote
-    assert sorted(manifest["parts"]) == ["chat_template", "embedded", "index", "model"]
-    for part in manifest["parts"].values():
-        assert part["sha256"] == sha256_tree(Path(part["path"]))
-    assert manifest["figures"] == {"correct %": 0.8125, "int4 MB": None}
+    assert [sorted(manifest[group]) for group in ("parts", "made_from", "evaluation")] == [
+        ["chat_template", "embedded", "index", "model"],
+        ["align", "base", "dataset", "merged", "reward", "sft"],
+        ["answers", "evaluation", "retrieval"]]
+    assert sorted(manifest["metrics"]) == sorted(STAGES)
+    for part in (*manifest["parts"].values(), *records.origin(manifest).values()):
+        assert part == {"path": part["path"], "sha256": sha256_tree(Path(part["path"])), "bytes": size(Path(part["path"]))}
+    assert manifest["figures"] == {"correct %": metrics()["evaluate"].correct["aligned"]["all"].share, "int8 MB": None}
     # what it was asked with goes where it goes
-    assert manifest["answering"] == SECTIONS.answers.model_dump(mode="json")
+    assert manifest["answering"] == RECIPE.answers.model_dump(mode="json") == manifest["params"]["answers"]
+    assert manifest["params"]["sft"]["lora"]["r"] == RECIPE.sft.lora.r and "serve" not in manifest["params"]
     assert {language: Template(**words) for language, words in manifest["prompt"].items()} == TEMPLATES
-    assert manifest["data"] == {"dvc": "data.dvc", "md5": "1234.dir", "files": 7, "bytes": 2000000}
-    assert manifest["embedding"] == {"model": "starter", "dim": 64, "weights_sha256": "ab"}
-    assert manifest["index"]["build"] == "b-1"
-    card = (night / "out/README.md").read_text()
-    assert "| correct % | 81.2 |" in card and "**promote**" in card and "passed: correct: 81.3 %" in card
-    assert manifest["parts"]["model"]["sha256"] in card
-    assert str(night) not in card + (night / "out/manifest.json").read_text()
+    assert manifest["data"] == {"dvc": "data.dvc", "md5": f"{HASH[:32]}.dir", "files": 81, "bytes": 2100000}
+    assert manifest["embedding"] == {"model": "starter", "dim": 64, "weights_sha256": HASH}
+    assert manifest["index"]["build"] == "b-3f1c0a9d"
+    assert manifest["gate"] == read_json(night / "metrics/gate.json")
+    assert manifest["base"]["architecture"] == "LlamaForCausalLM" and manifest["base"]["path"] == "artifacts/base"
+    for name in FILES:
+        assert str(night) not in (night / "out" / name).read_text(), name
 
 
 def test_the_manifest_names_the_judgements_that_were_trained_on(night):
@@ -100,7 +81,8 @@ def test_the_manifest_names_the_judgements_that_were_trained_on(night):
     assert told == {"annotator-01": [11, 9], "annotator-02": ["ls2-aa"], "annotator-03": ["ls7-bb"], "file:pairs": []}
     named = read_json(night / "out/manifest.json")["judgements"]
     assert named == {"sha256": sha256_file(night / "out/judgements.json"), "annotators": 4, "annotations": 4}
-    assert "judgements: 4 by 4 annotators" in (night / "out/README.md").read_text()
+    card = (night / "out/README.md").read_text()
+    assert "4 judgements of 4 annotators" in card and "annotator-0" not in card  # nobody is named on it
 
 
 def test_the_same_night_gives_the_same_bytes(night):
@@ -110,9 +92,12 @@ def test_the_same_night_gives_the_same_bytes(night):
     assert sha256_tree(night / "one") == sha256_tree(night / "two")
 
 
-def test_stack_names_processor_threads_and_builds():
-    """What may change the bits without a changed line; no host name."""
-    made = stack(SECTIONS.compute)
+def test_stack_names_processor_threads_builds_and_every_pin(tmp_path):
+    """What may change the bits without a changed line; no host name. The lock by its hash, and what is there otherwise."""
+    made = stack(SECTIONS.compute, ROOT / "requirements.lock")
+    assert made["lock"]["sha256"] == sha256_file(ROOT / "requirements.lock") and made["lock"]["packages"] > 200
+    (tmp_path / "lock").write_text("pydantic==0.1\nPyYAML_none==1.0 ; python_version < '4'\n# nothing==2\n")
+    assert pins(tmp_path / "lock")["otherwise"] == {"pydantic": metadata.version("pydantic"), "PyYAML_none": "absent"}
     assert made["threads"] == SECTIONS.compute.threads
     assert made["packages"]["torch"].startswith("2.") and made["instruction_set"] and made["torch_build"]["git"]
 

@@ -121,10 +121,11 @@ def test_nothing_that_was_written_elsewhere_can_run(night, tmp_path):
 
 
 def test_the_page_needs_no_network(night, tmp_path):
-    """No address but anchors and the checks beside it; a policy in the page forbids all loading as well."""
+    """No address but anchors, the checks beside it and the model card; a policy in the page forbids all loading as well."""
     tree = Tree(page(night, tmp_path / "out"))
     links = [attrs["href"] for attrs in tree.all("a")]
-    assert {link for link in links if not link.startswith("#")} == {"../validation/index.html"}
+    assert {link for link in links if not link.startswith("#")} == {
+        "../validation/index.html", "../../artifacts/release/card.html"}
     assert not [attrs for _, attrs in tree.tags for name in attrs if name in ("src", "srcset", "xlink:href", "action")]
     policy = [attrs["content"] for attrs in tree.all("meta") if attrs.get("http-equiv") == "Content-Security-Policy"]
     assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
@@ -179,18 +180,18 @@ def test_a_refused_night_says_why_first(tmp_path):
     html = page(write(tmp_path / "night", promote=False, champion=None), tmp_path / "out")
     tree = Tree(html)
     assert tree.said("h1") == ["Held back"]
-    assert "1 of 3 rules of the gate fails. Nothing is live yet, and nothing goes out." in tree.said("p")
+    assert "1 of 4 rules of the gate fails. Nothing is live yet, and nothing goes out." in tree.said("p")
     assert any(text.startswith("recall: 61.2 %") for text in tree.said("li"))
     assert html.index("recall: 61.2 %") < html.index("<main")
     assert any("nothing to compare with yet" in text for text in tree.said("p"))
 
 
 def test_a_release_that_shares_no_case_is_no_comparison(night, tmp_path):
-    """gain null: said in words, and the steps of the night are still there."""
+    """No behaviour compared: said in words, and the steps of the night are still there."""
     def forget(values):
-        values["champion"] |= {"gain": None, "win_rate": None, "cases": 0}
+        values["champion"] |= {"behaviours": {}, "win_rate": None, "cases": 0}
     tree = Tree(page(changed(night, tmp_path, evaluate=forget), tmp_path / "out"))
-    assert any("Too few shared cases" in text for text in tree.said("p"))
+    assert any("Nothing is left on which" in text for text in tree.said("p"))
     assert "SFT against base" in tree.said("figcaption")
 
 
@@ -398,7 +399,7 @@ def test_another_method_of_alignment_shows_its_loss(night, tmp_path):
 
 
 @pytest.mark.parametrize("place", [
-    "gate.promote", "gate.reasons", "evaluate.behaviours", "evaluate.kl", "evaluate.champion", "sft.eval_loss",
+    "gate.promote", "gate.reasons", "gate.frozen", "evaluate.behaviours", "evaluate.kl", "evaluate.champion", "sft.eval_loss",
     "reward.correctness", "align.preferred_after", "quantize.sizes", "answers.groundedness", "answers.citation_precision",
     "retrieve.modes", "retrieve.champion", "embed.unknown",
     "index.build", "prepare.dropped", "prepare.agreement", "validate.findings", "candidates.prompts", "merge.positions",

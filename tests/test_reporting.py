@@ -116,3 +116,19 @@ def test_numbers_in_words():
     assert [words.plural(1, "row"), words.plural(2000, "row"), words.plural(0, "row is", "rows are")] == [
         "1 row", "2,000 rows", "0 rows are"]
     assert words.per_cent(0.8194) == "81.9\u00a0%"
+
+
+def test_shades_are_stronger_by_equal_ratios():
+    """1e-4, 1e-3, 1e-2: the weakest colour 0.12, half-way 0.56, the strongest 1; no value is outlined, 0 has no colour."""
+    cells = [figures.Cell("q", str(n), value, f"layer <{n}>") for n, value in enumerate((1e-4, 1e-3, 1e-2, None, 0.0))]
+    drawn = str(figures.shades(cells, "losses"))
+    assert [part.split('"')[0] for part in drawn.split('fill-opacity="')[1:]] == ["0.12", "0.56", "1.00", "0.00", "0.00"]
+    assert drawn.count('class="cell none"') == 1 and drawn.count("<title>layer &lt;") == 5
+    assert 'aria-label="losses"' in drawn and drawn.count('class="tick"') == 5
+
+
+def test_shades_of_one_loss_and_of_none():
+    """Nothing to compare with is drawn in full colour, and a model without layers as an empty grid."""
+    one = str(figures.shades([figures.Cell("q", "0", 0.5, "")], "one"))
+    assert 'fill-opacity="1.00"' in one
+    assert "<rect" not in str(figures.shades([], "none"))

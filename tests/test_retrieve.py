@@ -64,7 +64,7 @@ def test_every_question_is_looked_up_and_again(world, tmp_path):
     assert [hits[0].chunk.source for hits in shown[:3]] == [case["source"] for case in CASES[:3]]
     assert "8:00" in shown[0][0].chunk.text and len(shown[3]) == 1
     assert read_json(tmp_path / "one" / "challenger.json") == {
-        case["id"]: {"case": digest(case), "rank": 1, "found": True} for case in CASES[:3]}
+        "questions": {case["id"]: {"case": digest(case), "rank": 1, "found": True} for case in CASES[:3]}}
 
 
 def test_against_itself_as_champion(world, tmp_path):
@@ -111,7 +111,7 @@ def test_no_questions(tmp_path, capsys):
                       tmp_path / "champion-search.json", tmp_path / "out")
     assert "has no questions" in capsys.readouterr().err
     assert (report.questions, report.modes, report.found, report.champion.release) == (0, {}, {}, "r1")
-    assert report.champion.found is None and read_json(tmp_path / "out/challenger.json") == {}
+    assert report.champion.found is None and read_json(tmp_path / "out/challenger.json") == {"questions": {}}
     assert read_jsonl(tmp_path / "out/passages.jsonl") == []
     assert champions.champion_from("r2", tmp_path / "out", SearchChampion).questions == {}
 
@@ -129,6 +129,6 @@ def test_a_reranker_decides_what_is_shown(world, tmp_path):
     assert report.modes["hybrid"]["all"]["recall@1"] == 1.0 > report.modes["reranked"]["all"]["recall@1"]
     shown = read_passages(tmp_path / "out" / "passages.jsonl", CASES)
     assert "aisle 12" in shown[0][0].chunk.text and report.found["all"].share < 1.0
-    assert read_json(tmp_path / "out/challenger.json")["1"]["found"] is False
+    assert read_json(tmp_path / "out/challenger.json")["questions"]["1"]["found"] is False
     assert report.champion.found.worse >= 1 and report.champion.found.better == 0 > report.champion.found.difference
     shutil.rmtree(model)

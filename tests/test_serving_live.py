@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tasks import promote
+from tasks import records
 from tasks.errors import GateError
 from tasks.files import read_json, write_json
 from tasks.serving import live as live_module
@@ -124,7 +124,7 @@ def test_a_broken_release_leaves_the_old_one_serving(made, caplog, monkeypatch, 
     """Missing bytes, no record, a model that cannot be loaded, no pointer: said in /health and logged once; when it is
     mended it takes over, after a minute or when the pointer changes."""
     monkeypatch.setattr(live_module, "RETRY_SECONDS", 0.3)
-    pointer, cache = made.root / promote.RELEASES / "LIVE", made.root / ".dvc/cache"
+    pointer, cache = made.root / records.RELEASES / "LIVE", made.root / ".dvc/cache"
     shutil.rmtree(made.root / "artifacts")
     with serving(made.root) as (client, _):
         if broken == "bytes":
@@ -132,13 +132,13 @@ def test_a_broken_release_leaves_the_old_one_serving(made, caplog, monkeypatch, 
             mend = functools.partial((made.root / "elsewhere").rename, cache)
             what = "in neither DVC's cache nor the workspace"
         elif broken == "record":
-            path = made.root / promote.RELEASES / f"{made.one}.json"
+            path = made.root / records.RELEASES / f"{made.one}.json"
             text = path.read_text()
             path.write_text(text[:100])
             mend = functools.partial(path.write_text, text)
             what = "is not JSON"
         elif broken == "model":
-            path = made.root / promote.RELEASES / f"{made.one}.json"
+            path = made.root / records.RELEASES / f"{made.one}.json"
             record = read_json(path)
             other = {**record["manifest"]["parts"], "model": record["manifest"]["parts"]["index"]}
             write_json(path, {**record, "manifest": {**record["manifest"], "parts": other}})
@@ -163,7 +163,7 @@ def test_a_broken_release_leaves_the_old_one_serving(made, caplog, monkeypatch, 
 def test_the_pointer_going_back_clears_the_error(made):
     """What could not be loaded is no concern any more."""
     live = Live(made.root, sections())
-    pointer = made.root / promote.RELEASES / "LIVE"
+    pointer = made.root / records.RELEASES / "LIVE"
     pointer.write_text("2031-01-01-00000000")
     live.look()
     assert "is no release" in live.state.error and live.current().id == made.two
@@ -174,7 +174,7 @@ def test_the_pointer_going_back_clears_the_error(made):
 
 def test_nothing_live_is_no_service(made):
     """A service without a release does not start."""
-    (made.root / promote.RELEASES / "LIVE").unlink()
+    (made.root / records.RELEASES / "LIVE").unlink()
     with pytest.raises(GateError, match="nothing is live"):
         Live(made.root, sections())
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import promote
+from tasks import records
 from tasks.errors import GateError, StoreError
 from tasks.files import read_json, sha256_tree, write_json
 from tasks.rag.prompt import TEMPLATES
@@ -29,7 +29,7 @@ def made(tmp_path) -> Two:
 
 def change(root: Path, release: str, **manifest: object) -> None:
     """Write into a record's manifest; a value of None takes the key away."""
-    path = root / promote.RELEASES / f"{release}.json"
+    path = root / records.RELEASES / f"{release}.json"
     record = read_json(path)
     record["manifest"] = {k: v for k, v in {**record["manifest"], **manifest}.items() if v is not None}
     write_json(path, record)
@@ -39,7 +39,7 @@ def test_parts_come_from_dvcs_cache_by_hard_link(made):
     """The workspace may be gone: three folders with the manifest's hashes, no bytes twice, and again does nothing."""
     shutil.rmtree(made.root / "artifacts")
     for release in (made.one, made.two):
-        record = promote.record(made.root, release)
+        record = records.record(made.root, release)
         folder, handle = parts.materialise(made.root, record)
         os.close(handle)
         assert {path.name for path in folder.iterdir()} == set(parts.PARTS)
@@ -56,12 +56,12 @@ def test_parts_come_from_dvcs_cache_by_hard_link(made):
 def test_the_workspace_helps_where_the_cache_lacks_bytes(made):
     """Only with exactly these bytes, and by copy: the next night writes there."""
     shutil.rmtree(made.root / ".dvc/cache")
-    folder, handle = parts.materialise(made.root, promote.record(made.root, made.two))
+    folder, handle = parts.materialise(made.root, records.record(made.root, made.two))
     os.close(handle)
     assert all(file.stat().st_nlink == 1 for file in folder.rglob("*") if file.is_file())
     with pytest.raises(StoreError) as error:
-        parts.materialise(made.root, promote.record(made.root, made.one))
-    commit = promote.record(made.root, made.one)["git"]["commit"]
+        parts.materialise(made.root, records.record(made.root, made.one))
+    commit = records.record(made.root, made.one)["git"]["commit"]
     assert "artifacts/int4, artifacts/embedded, artifacts/index are in neither DVC's cache nor the workspace" in str(error.value)
     assert f"at commit {commit}: dvc fetch artifacts/int4 artifacts/embedded artifacts/index" in str(error.value)
     assert folders(made.root) == {made.two}
@@ -69,7 +69,7 @@ def test_the_workspace_helps_where_the_cache_lacks_bytes(made):
 
 def test_damaged_objects_and_folders_are_not_used(made):
     """A changed object of the cache is noticed by the hash; a changed folder is made again."""
-    record = promote.record(made.root, made.one)
+    record = records.record(made.root, made.one)
     folder, handle = parts.materialise(made.root, record)
     os.close(handle)
     (folder / "index/manifest.json").unlink()
@@ -90,10 +90,10 @@ KILLED = """
     import os, shutil, signal, sys
     from pathlib import Path
     import dvc.repo
-    from tasks import files, promote
+    from tasks import files, records
     from tasks.serving import parts
     root, last = Path.cwd(), 0
-    record = promote.record(root, sys.argv[1])
+    record = records.record(root, sys.argv[1])
     for n in range(40):
         pid = os.fork()
         if pid == 0:
@@ -185,6 +185,6 @@ def test_nothing_live_and_unknown_names(made):
     """Said before anything is loaded."""
     with pytest.raises(GateError, match="2031: is no release"):
         releases.load(made.root, sections(), "2031")
-    (made.root / promote.RELEASES / "LIVE").unlink()
+    (made.root / records.RELEASES / "LIVE").unlink()
     with pytest.raises(GateError, match="nothing is live; run a night"):
         releases.load(made.root, sections())

@@ -148,7 +148,7 @@ def run_stage(stage: str, out: Path, changes: dict | None = None, **paths: Path)
     function = getattr(importlib.import_module(f"tasks.{stage}"), stage)
     whole = params()
     cfg = getattr(whole, stage).model_copy(update=changes or {})
-    values = {"cfg": cfg, "compute": whole.compute, "seed": whole.seed}
+    values = {"cfg": cfg, "compute": whole.compute, "seed": whole.seed, "quantize": whole.quantize}
     out.mkdir(parents=True, exist_ok=True)
     here = Path.cwd()
     os.chdir(world() if stage != "base" else out.parent)  # .nightshift/work must not appear in the repository

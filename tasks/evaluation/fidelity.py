@@ -10,7 +10,7 @@ from pydantic import Field
 from tasks.evaluation.divergence import Divergence, Spoken, compare, perplexity
 from tasks.reports import Report, Share
 from tasks.stats import DIGITS, Mean, ratio, share
-from tasks.training.generate import generate
+from tasks.training.generate import Generated, generate
 from tasks.training.models import encode_chat
 from tasks.training.rows import encode_answer
 
@@ -28,13 +28,13 @@ class Fidelity(Report):
 
 
 def along(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, conversations: Sequence[list[dict]], *,
-          max_new_tokens: int, batch_size: int) -> tuple[list[Spoken], list[str]]:
-    """The model's own greedy answers as token ids, and as texts."""
+          max_new_tokens: int, batch_size: int) -> tuple[list[Spoken], list[Generated]]:
+    """The model's own greedy answers, with their prompts as token ids and as they are."""
     answers = [found[0] for found in generate(model, tokenizer, conversations, max_new_tokens=max_new_tokens,
                                               batch_size=batch_size)]
     spoken = [Spoken(encode_chat(tokenizer, messages, add_generation_prompt=True), answer.ids)
               for messages, answer in zip(conversations, answers, strict=True)]
-    return spoken, [answer.text for answer in answers]
+    return spoken, answers
 
 
 def references(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], most: int, max_length: int) -> list[Spoken]:
@@ -70,6 +70,6 @@ def agreement(found: Sequence[Divergence], seed: int) -> Mean:
     return ratio([d.agree for d in found], [d.tokens for d in found], seed)
 
 
-def identical(ours: Sequence[str], theirs: Sequence[str]) -> Share:
+def identical(ours: Sequence[Generated], theirs: Sequence[Generated]) -> Share:
     """Share of answers that are the same text."""
-    return share([a == b for a, b in zip(ours, theirs, strict=True)])
+    return share([a.text == b.text for a, b in zip(ours, theirs, strict=True)])

@@ -6,7 +6,7 @@ same instructions says which of them answers more like the team.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,25 @@ def answer(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
              "answer": said.text, "ended": said.ended, "reference": case["reference"],
              "chrf": round(chrf(said.text, case["reference"]), DIGITS)}
             for case, (said,) in zip(cases, found, strict=True)]
+
+
+def travelling(cases: Sequence[Row], rows: Sequence[Row]) -> dict[str, champions.Told]:
+    """The aligned model's answers, as they travel with a release."""
+    known = {case["id"]: champions.digest_told(case["messages"], case["reference"]) for case in cases}
+    return {row["id"]: champions.Told(case=known[row["id"]], answer=row["answer"]) for row in rows if row["model"] == "aligned"}
+
+
+def against(theirs: Mapping[str, champions.Told], ours: Mapping[str, champions.Told], rows: Sequence[Row],
+            seed: int) -> tuple[Difference | None, int]:
+    """chrF of tonight's answers over the live release's, on instructions that are still asked and answered the same way (None
+    without any), and how many of these answers are not the same words."""
+    shared = [(row, theirs[row["id"]].answer) for row in rows if row["model"] == "aligned" and row["id"] in theirs
+              and theirs[row["id"]].case == ours[row["id"]].case]
+    if not shared:
+        return None, 0
+    found = paired([row["chrf"] for row, _ in shared],
+                   [round(chrf(said, row["reference"]), DIGITS) for row, said in shared], seed)
+    return found, sum(row["answer"] != said for row, said in shared)
 
 
 def summarize(rows: Sequence[Row], seed: int) -> References | None:

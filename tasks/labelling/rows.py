@@ -7,7 +7,7 @@ have no lines of their own.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,36 @@ def without(path: Path, names: Collection[str]) -> tuple[bytes, int]:
     lines = text.split("\n")
     left = [line for line in lines if _author(_row(line)) not in names]
     return ("\n".join(left)).encode(encoding) if any(left) else b"", len(lines) - len(left)
+
+
+def of_annotation(path: Path, annotation: str) -> list[tuple[str, dict[str, Any]]]:
+    """(line or row of the file, the row) of an annotation, a number or a text of the same characters."""
+    text, _ = decoded(path)
+    rows = _array(text)
+    found = _lines(text, annotation) if rows is None else ((f"row {number}", row) for number, row in enumerate(rows, 1))
+    return [(where, row) for where, row in found if isinstance(row, dict) and is_annotation(row.get("annotation"), annotation)]
+
+
+def _lines(text: str, some: str) -> Iterator[tuple[str, Any]]:
+    """(number, row) of each line in which a text stands: of a million lines, few are read."""
+    at, number, counted = -1, 1, 0
+    while (at := text.find(some, at + 1)) >= 0:
+        start, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
+        number, counted = number + text.count("\n", counted, start), start
+        yield str(number), _row(text[start:] if end < 0 else text[start:end])
+        if end < 0:
+            return
+        at = end
+
+
+def is_annotation(given: Any, annotation: str) -> bool:
+    """Whether a row's id is this annotation."""
+    return isinstance(given, int | str) and not isinstance(given, bool) and str(given) == annotation
+
+
+def author_of(row: dict[str, Any], path: Path) -> str:
+    """Whose row: a pair whose annotator is not known counts as its file's (tasks/formats/pairs.py)."""
+    return _author(row) or f"file:{path.stem}"
 
 
 def _array(text: str) -> list[Any] | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from tasks import promote
+from tasks import records
 from tasks.errors import DataError, ParamsError
 from tasks.files import read_jsonl
 from tasks.labelling import html, label_studio, secrets
@@ -91,10 +91,10 @@ def _fill(server: LabelStudio, wanted: Sequence[Task], known: set[str], queue: i
 
 def selected(root: Path) -> list[Task]:
     """The tasks of stage select's output, in its order."""
-    path = promote.output_of(root, "select") / "selected.jsonl"
+    path = records.output_of(root, "select") / "selected.jsonl"
     if not path.is_file():
         raise DataError(str(path), "is missing: no answers have been chosen yet", "run a night: make nightly")
-    release = promote.live(root)
+    release = records.live(root)
     return [_task(row, release, f"{path}:{number}") for number, row in enumerate(read_jsonl(path), 1)]
 
 

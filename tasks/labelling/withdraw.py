@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks import lock, promote, tracked, withdrawn
+from tasks import lock, tracked, withdrawn
 from tasks.bootstrap import DATA, bootstrap
 from tasks.errors import DataError, ParamsError, ServiceError
 from tasks.formats.files import data_files
 from tasks.labelling import collect, inbox, people, quarantine, rows, secrets
+from tasks.lineage.forward import of_people
 from tasks.params import Params, load
 
 KINDS = ("preferences", "instructions")
@@ -69,16 +70,9 @@ def resolve(root: Path, params: Params, who: str) -> list[str]:
 
 def shaped(root: Path, names: list[str]) -> list[str]:
     """Which releases were trained on their judgements, and whether the live one was."""
-    live, lines, untold = promote.live(root), [], 0
-    for record in promote.records(root):
-        judged = promote.judgements_of(root, record["manifest"])
-        if judged is None:
-            untold += 1
-            continue
-        theirs = [id_ for name in names for id_ in judged.get(name, [])]
-        if any(name in judged for name in names):
-            mark = ", LIVE: the next night trains without them" if record["release"] == live else ""
-            lines.append(f"  {record['release']}: {len(theirs):,} annotations{mark}")
+    releases, untold = of_people(root, names)
+    mark = ", LIVE: the next night trains without them"
+    lines = [f"  {of.release}: {len(of.annotations):,} annotations{mark if of.live else ''}" for of in releases]
     head = "releases that they have shaped:" if lines else "no release that tells its judgements was trained on theirs"
     if untold:
         lines.append(f"  {untold} older releases do not tell whose judgements they were trained on")

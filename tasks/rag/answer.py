@@ -40,12 +40,13 @@ class Answer:
 def load_model(folder: Path, compute: Compute) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A quantized or a dense model folder, whichever it is."""
     if "quantization_config" in read_json(folder / "config.json"):
-        from tasks.training.quantized import load_int4
+        from tasks.training.quantized import load_quantized
 
-        return load_int4(folder, compute)
-    from tasks.training.models import load_base
+        return load_quantized(folder, compute)
+    from tasks.training.models import answering, load_base
 
-    return load_base(folder, compute)
+    model, tokenizer = load_base(folder, compute)
+    return answering(model, compute), tokenizer
 
 
 def ask(

@@ -82,12 +82,14 @@ def load_embedder(cfg: Embed, starter: Path, compute: Compute) -> Embedder:
         str(device_of(compute)),
         cfg.query_prefix,
         cfg.passage_prefix,
+        compute.at(cfg.precision).precision,
     )
 
 
 def embedder_of(manifest: dict[str, Any], starter: Path, compute: Compute) -> Embedder:
     """The model that made an embedded folder, by its manifest; a ModelError when it is another one by now."""
-    settings = {"endpoint": None, "tokenizer": None, "save_every": 1, **manifest["settings"]}  # a release of before knows none
+    later = {"precision": None, "endpoint": None, "tokenizer": None, "save_every": 1}  # a release of before knows none
+    settings = {**later, **manifest["settings"]}
     fields = {name: settings[name] for name in Embed.model_fields if name in settings}
     embedder = load_embedder(Embed.model_validate(fields), starter, compute)
     if embedder.weights_sha256 != manifest["weights_sha256"]:

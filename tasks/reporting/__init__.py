@@ -1,1 +1,1 @@
-"""The nightly report in parts: reading, figures (SVG), parts (what the page is made of), sections and samples."""
+"""The nightly report and the model card in parts: reading, figures (SVG), parts (what a page is made of), sections, samples."""

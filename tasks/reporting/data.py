@@ -8,6 +8,7 @@ from tasks.reporting.samples import LANGUAGES
 from tasks.reporting.words import megabytes, per_cent, plural, tiny
 
 VALIDATION = "../validation/index.html"  # seen from reports/nightly/, where the page is
+CARD = "../../artifacts/release/card.html"
 SHOWN = 5  # places named of a finding
 
 
@@ -120,7 +121,8 @@ def lineage(manifest: Figures, release: Figures, base: Figures, merge: Figures) 
             Paragraph(
                 f"{manifest['name']}, licence {manifest['license']}. These parts serve together; their hashes are "
                 "checked before a promotion. Another kind of processor or number of threads may change the bits "
-                "without anything else having changed."
+                "without anything else having changed.",
+                link=(CARD, "The model card has what they were made from"),
             ),
             Table("Parts", ("part", "path", "MB", "SHA-256"), parts, words=4),
             Table("Made of", ("what", "value"), facts, words=2),

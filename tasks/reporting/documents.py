@@ -51,13 +51,13 @@ def documents(retrieve: Figures, answers: Figures, embed: Figures, index: Figure
         "Retrieval and grounded answers",
         [
             Paragraph(
-                f"{said} {plural(answers['questions'], 'question')} answered by the int4 model from the "
+                f"{said} {plural(answers['questions'], 'question')} answered by the quantized model from the "
                 f"{plural(answers['top_k'], 'passage')} that {best} search puts first."
             ),
             Pictures(
                 [
                     Picture(
-                        "Answers of the int4 model",
+                        "Answers of the quantized model",
                         dots(groups, alt, room=116),
                         "Value found: among the passages, search's part. Right if found: the model's own part. Grounded: all "
                         "that is claimed stands in passages or question. Cites its source: no other note than the right "
@@ -190,7 +190,7 @@ def grounded(
                     wanted=f"{case['answer']} ({case['source']})"
                     if case.get("answer")
                     else "to say that the notes do not say",
-                    answers=[Answer("int4", cut(row["answer"], characters), verdict(row), wanted_of(row))],
+                    answers=[Answer("quantized", cut(row["answer"], characters), verdict(row), wanted_of(row))],
                 )
             )
     return samples

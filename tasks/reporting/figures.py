@@ -62,6 +62,16 @@ class Bar:
     label: str
 
 
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a grid; `hint` is what a pointer that rests on it shows."""
+
+    row: str
+    column: str
+    value: float | None
+    hint: str
+
+
 def dots(groups: Sequence[Group], alt: str, room: float = SHORT, bounds: tuple[float, float] = (0.0, 1.0)) -> Markup:
     """Dots on a common scale, their 95 % intervals as lines, values at the right. `room` is kept for the rows' names.
 
@@ -174,6 +184,26 @@ def bars(rows: Sequence[Bar], alt: str) -> Markup:
             x += width
         y += ROW + 18
     return _svg(parts, y, alt)
+
+
+def shades(cells: Sequence[Cell], alt: str) -> Markup:
+    """A grid of cells whose colour is the stronger the larger their value, on a logarithmic scale; cells without a value
+    are outlined. Rows and columns stand in the order in which they first occur."""
+    rows, columns = (list(dict.fromkeys(getattr(cell, side) for cell in cells)) for side in ("row", "column"))
+    known = [cell.value for cell in cells if cell.value]  # 0 has no logarithm, and no colour
+    low, high = (math.log(min(known)), math.log(max(known))) if known else (0.0, 0.0)
+    wide = min((WIDTH - SHORT) / max(len(columns), 1), 3.0 * ROW)
+    parts = [_text(0, ROW * y + 12, fit(row, SHORT - 8), "row") for y, row in enumerate(rows)]
+    for cell in cells:
+        x, y = SHORT + wide * columns.index(cell.column), ROW * rows.index(cell.row)
+        strength = 0.0 if not cell.value else 0.12 + 0.88 * ((math.log(cell.value) - low) / (high - low) if high > low else 1)
+        kind = "cell none" if cell.value is None else "cell"
+        box = Markup('<g><title>{}</title><rect class="{}" x="{}" y="{}" width="{}" height="{}" fill-opacity="{:.2f}"/></g>')
+        parts.append(box.format(cell.hint, kind, _n(x + 0.5), _n(y + 0.5), _n(wide - 1), _n(ROW - 1), strength))
+    every = math.ceil(len(columns) / 8)
+    parts += [_text(SHORT + wide * (x + 0.5), ROW * len(rows) + 13, column, "tick")
+              for x, column in enumerate(columns) if x % every == 0]
+    return _svg(parts, ROW * len(rows) + 18, alt)
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:

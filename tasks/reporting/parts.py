@@ -1,4 +1,5 @@
-"""What the page is made of: sections of paragraphs, tables, pictures and samples. The template knows these kinds only.
+"""What a page is made of: sections of paragraphs, points, code, tables, pictures and samples. The template knows these
+kinds only.
 
 Texts are plain strings: the template escapes them, so nothing that a model, an annotator or a document wrote can become
 markup. The only ready markup is a picture (tasks/reporting/figures.py), which escapes what it is given.
@@ -24,8 +25,26 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
+class Points:
+    """A list of sentences that stand side by side."""
+
+    block: ClassVar[str] = "points"
+    items: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines to be copied as they are."""
+
+    block: ClassVar[str] = "code"
+    text: str
+    language: str = ""
+
+
+@dataclass(frozen=True)
 class Cell:
-    """One cell that is no plain text: "code", "hash" (breaks anywhere), "number", "good", "bad"."""
+    """One cell that is no plain text: "code", "short" (code on one line), "hash" (breaks anywhere), "number", "good",
+    "bad"."""
 
     text: str
     kind: str = ""
@@ -100,7 +119,7 @@ class Section:
 
     name: str
     title: str
-    blocks: Sequence[Paragraph | Table | Pictures | Samples] = field(default_factory=tuple)
+    blocks: Sequence[Paragraph | Points | Code | Table | Pictures | Samples] = field(default_factory=tuple)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,20 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
-from tasks.reporting.figures import MINUS, Dot, Group, dots, percent
-from tasks.reporting.parts import Cell, Headline, Paragraph, Picture, Pictures, Section, Table
+from tasks.reporting.figures import Dot, Group, dots, percent
+from tasks.reporting.parts import Headline, Paragraph, Picture, Pictures, Section, Table
 from tasks.reporting.reading import Figures
 from tasks.reporting.samples import LANGUAGES
 from tasks.reporting.words import interval, megabytes, per_cent, plural, signed, spoken_difference, tiny
 
 KINDS = {"correct": "right answers", "preferred": "as people prefer"}
+AGAINST = {
+    **KINDS,
+    "abstains": "abstains rightly",
+    "over_abstains": "tries to answer",
+    "degenerate": "whole answers",
+    "reference": "chrF",
+}
 SEARCHED = {"found": "value found", "reciprocal_rank": "1/rank"}
 
 
@@ -28,33 +35,6 @@ def verdict(gate: Figures) -> tuple[bool, str, list[str]]:
     beside = f"Release {live} stays live." if live else "Nothing is live yet, and nothing goes out."
     said = f"{len(failed)} of {count} of the gate {'fails' if len(failed) == 1 else 'fail'}. {beside}"
     return False, "Held back", [said, *(reason["why"] for reason in failed)]
-
-
-def rules(gate: Figures) -> Section:
-    """Every rule of the gate with figure, limit and outcome."""
-    rows = [
-        (
-            Cell(reason["rule"], "code"),
-            Cell(value(reason["figure"]), "number"),
-            Cell(value(reason["limit"]), "number"),
-            Cell("✓ passed", "good") if reason["passed"] else Cell("✗ failed", "bad"),
-            reason["why"].removeprefix(f"{reason['rule']}: "),
-        )
-        for reason in gate["reasons"]
-    ]
-    return Section(
-        "gate",
-        "Gate",
-        [
-            Table(
-                "Rules of section gate in params.yaml",
-                ("rule", "figure", "limit", "outcome", "in words"),
-                rows,
-                words=5,
-                empty="no rule is switched on",
-            )
-        ],
-    )
 
 
 def headlines(evaluate: Figures, reward: Figures, quantize: Figures, answers: Figures) -> list[Headline]:
@@ -80,12 +60,12 @@ def headlines(evaluate: Figures, reward: Figures, quantize: Figures, answers: Fi
         correct = reward["correctness"]["accuracy"]
         remark = f"on correctness, {plural(correct['n'], 'pair')}"
         found.append(Headline("Reward model is right", per_cent(correct["share"]), remark))
-    agreement, languages = quantize["int4"]["agreement"], [code for code in LANGUAGES if code in answers["right"]]
+    agreement, languages = quantize["quantized"]["agreement"], [code for code in LANGUAGES if code in answers["right"]]
     found.append(
         Headline(
-            "int4 agrees",
+            f"int{quantize['bits']} agrees",
             per_cent(agreement["mean"]),
-            f"of tokens; KL {tiny(quantize['int4']['kl']['mean'])}; {megabytes(quantize['sizes']['total_bytes'])} MB",
+            f"of tokens; KL {tiny(quantize['quantized']['kl']['mean'])}; {megabytes(quantize['sizes']['total_bytes'])} MB",
         )
     )
     if "all" in answers["right"]:
@@ -114,16 +94,16 @@ def changes(evaluate: Figures, retrieve: Figures) -> Section:
     else:
         name = champion["release"]
         text = (
-            f"Release {name} is live; its answers to {plural(champion['cases'], 'case')} that are still asked the same "
+            f"Release {name} is live; its answers to {plural(champion['cases'], 'test case')} that are still asked the same "
             "way were judged again by tonight's rules."
         )
         if champion["win_rate"] is not None:
             rate = share_of_mean(champion["win_rate"])
             text += f" Tonight's reward model prefers the new answer in {rate}, ties counted half."
-        if champion["gain"] is None:
-            text += " Too few shared cases are left for an interval."
+        if champion["behaviours"]:
+            steps.insert(0, (f"tonight against {name}", gains(champion["behaviours"], AGAINST)))
         else:
-            steps.insert(0, (f"tonight against {name}", gains(champion["gain"])))
+            text += " Nothing is left on which the two could be compared."
         blocks.append(Paragraph(text))
     searched = retrieve["champion"]
     if searched is not None:
@@ -139,7 +119,7 @@ def changes(evaluate: Figures, retrieve: Figures) -> Section:
             )
         )
         if found:
-            steps.insert(1 if champion is not None and champion["gain"] is not None else 0,
+            steps.insert(1 if champion is not None and champion["behaviours"] else 0,
                          (f"search against {searched['release']}", found))
     steps = [(label, found) for label, found in steps if found]
     if not steps:
@@ -183,7 +163,7 @@ def changes(evaluate: Figures, retrieve: Figures) -> Section:
     blocks.append(
         Paragraph(
             "Better and worse count cases on which only one side is right (or as preferred, or found), or has the higher "
-            "chrF or the lower rank; p is the exact sign test. Bootstrap intervals over cases.",
+            "chrF or the lower rank; p is the exact sign test. Bootstrap intervals over cases; the gate's are stricter.",
             "note",
         )
     )
@@ -192,7 +172,7 @@ def changes(evaluate: Figures, retrieve: Figures) -> Section:
 
 def gains(gain: Figures | None, kinds: Mapping[str, str] = KINDS) -> dict[str, Figures]:
     """What was compared, in a reader's words → its Difference; a set without cases leaves its own out."""
-    found = {} if gain is None else {title: gain[key] for key, title in kinds.items()}
+    found = {} if gain is None else {title: gain.get(key) for key, title in kinds.items()}
     return {title: difference for title, difference in found.items() if difference is not None}
 
 
@@ -220,8 +200,3 @@ def share_of(languages: Figures) -> str:
 def share_of_mean(mean: Figures) -> str:
     """A mean of shares with its interval: "61.2 % (55.0 – 67.1)"."""
     return f"{per_cent(mean['mean'])} ({interval(mean)})"
-
-
-def value(number: float | None) -> str:
-    """A figure or limit of the gate, as params.yaml would write it."""
-    return "–" if number is None else f"{number + 0.0:.4g}".replace("-", MINUS)  # + 0.0: no −0

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks import promote
+from tasks import records
 from tasks.errors import NightshiftError
 from tasks.params import Params
 from tasks.serving import parts, releases
@@ -47,7 +47,7 @@ class Live:
         self._before: list[weakref.ref[LoadedRelease]] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="follows-live", daemon=True)
-        parts.prune(root, promote.live(root))
+        parts.prune(root, records.live(root))
 
     @property
     def state(self) -> State:
@@ -70,7 +70,7 @@ class Live:
 
     def look(self) -> None:
         """Look at the pointer once, and follow it."""
-        wanted, state = promote.live(self._root), self._state
+        wanted, state = records.live(self._root), self._state
         if wanted == state.release.id:
             if state.error:
                 self._state, self._failed = State(state.release, state.since), None

@@ -24,7 +24,7 @@ from tasks.formats.rows import clean
 from tasks.params import Feedback, Params
 from tasks.rag.answer import Answer
 from tasks.rag.prompt import language_of
-from tasks.serving.replies import plain
+from tasks.terminal import plain
 
 WAITING = 1000  # answers, at most, that are not written yet
 LOOK = 60.0  # seconds between two looks at the day

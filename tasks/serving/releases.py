@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from tasks import promote
+from tasks import records
 from tasks.errors import DataError, GateError, StoreError
 from tasks.params import Answers, Params
 from tasks.rag.prompt import TEMPLATES, Template
@@ -56,16 +56,17 @@ def load(root: Path, params: Params, release: str | None = None) -> LoadedReleas
     from tasks.rag.answer import load_model
     from tasks.training.models import set_up
 
-    wanted = release or promote.live(root)
+    wanted = release or records.live(root)
     if wanted is None:
         raise GateError("releases/LIVE", "nothing is live", "run a night (make nightly), or nightshift promote")
-    record = promote.record(root, wanted)
+    record = records.record(root, wanted)
     templates, answering = _templates(record), _answering(record, params.answers)
     folder, handle = parts.materialise(root, record)
     try:
-        set_up(params.compute)
+        compute = params.compute.at(answering.precision)
+        set_up(compute)
         retriever = _retriever(root, params, folder, answering)
-        model, tokenizer = load_model(folder / "model", params.compute)
+        model, tokenizer = load_model(folder / "model", compute)
         loaded = LoadedRelease(
             record["release"], record["manifest"]["name"], record["published"], model, tokenizer, retriever, templates, answering
         )

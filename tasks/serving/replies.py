@@ -6,7 +6,6 @@ into an answer's list of sources can neither look like a citation nor become a l
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ from tasks.rag.answer import Answer, stream
 from tasks.rag.prompt import abstains, language_of
 from tasks.rag.stores import Hit
 from tasks.serving.releases import LoadedRelease
+from tasks.terminal import plain
 
 SOURCES = {"en": "Sources:", "zh": "来源："}
 LONGEST = 200  # characters of a line in the list of sources
@@ -70,11 +70,6 @@ def listing(question: str, given: Answer) -> str:
         if hit in given.cited or not given.cited
     ]
     return "\n\n" + "\n".join([SOURCES[language_of(question)], *lines])
-
-
-def plain(text: str) -> str:
-    """Text without what a terminal would obey or a reader could be misled by: control and direction characters."""
-    return "".join(c for c in text if c == "\n" or unicodedata.category(c)[0] != "C")
 
 
 def _line(hit: Hit) -> str:

@@ -1,7 +1,8 @@
 """Load, merge and save models, so that every stage sees the same weights, the same tokens and the same chat template.
 
-Everything is fp32 here: bf16 sums lose low bits of an adapter's update. And everything is asserted: a tokenizer that
-reloads as another class, or generation with right padding, gives garbage after training that looked perfect.
+Everything is loaded and merged in fp32: bf16 sums lose low bits of an adapter's update. A stage that only answers may then
+have its weights in less (`answering`), one that trains its products (`autocast`). And everything is asserted: a tokenizer
+that reloads as another class, or generation with right padding, gives garbage after training that looked perfect.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tasks.params import Compute
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
@@ -27,10 +29,14 @@ TEMPLATE = "chat_template.jinja"
 PROBE = [{"role": "user", "content": "What time is it?"}, {"role": "assistant", "content": "It is 11:00. [1]"}]
 
 
-def set_up(compute: Compute, seed: int | None = None) -> torch.device:
-    """Threads, deterministic kernels and seeds of this process; returns the device to work on."""
+def set_up(compute: Compute, seed: int | None = None, training: bool = False) -> torch.device:
+    """Threads, deterministic kernels and seeds of this process; returns the device to work on.
+
+    ModelError where that device cannot compute in `compute.precision`.
+    """
     import torch
 
+    check_precision(compute, "precision", training)
     keep_memory()
     torch.set_num_threads(compute.threads)
     # Some GPU kernels have no deterministic twin: a warning there, identical bytes on a CPU.
@@ -65,11 +71,52 @@ def device_of(compute: Compute) -> torch.device:
     return torch.device("cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def autocast(compute: Compute) -> torch.autocast:
-    """The arithmetic of training, for forward passes outside a trainer: bfloat16 products where `compute` says so."""
+def check_precision(compute: Compute, place: str, training: bool) -> None:
+    """Raise ModelError, about `place` in params.yaml, where the hardware cannot compute in `compute.precision`.
+
+    A CPU answers in any of them, the slower the less of it is built for them.
+    """
     import torch
 
-    return torch.autocast(device_of(compute).type, dtype=torch.bfloat16, enabled=compute.precision == "bf16-autocast")
+    device = device_of(compute)
+    if compute.precision == "fp16" and device.type == "cpu" and training:
+        raise ModelError(place, "is fp16, in which only a GPU trains: small gradients vanish unless the loss is scaled, and the "
+                         "trainer would go on in fp32 and not say so", "take fp32 or bf16, or give each training its own")
+    if compute.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ModelError(place, f"is bf16, which {torch.cuda.get_device_name()} cannot compute in", "take fp32 or fp16")
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """fp32, bf16 or fp16 as PyTorch calls them."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def autocast(compute: Compute) -> torch.autocast:
+    """The arithmetic of training, for forward passes outside a trainer: matrix products in `compute.precision`."""
+    import torch
+
+    return torch.autocast(device_of(compute).type, dtype=dtype_of(compute.precision), enabled=compute.precision != "fp32")
+
+
+def answering(model: Any, compute: Compute) -> Any:
+    """The model with its weights in `compute.precision`, for a stage that trains nothing.
+
+    A score head stays in fp32: rewards differ in digits that bf16 does not have.
+    """
+    lower(model, compute.precision)
+    if hasattr(model, "score"):
+        model.score.float()
+    return model
+
+
+def lower(model: nn.Module, precision: str) -> None:
+    """Put a model's parameters into `precision`, in place, and nothing else: the angles of rotary positions are buffers, and
+    in bf16 distant positions would fall together."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype_of(precision))
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

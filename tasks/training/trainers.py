@@ -37,8 +37,8 @@ def arguments(cfg: Training, compute: Compute, seed: int, work: Path) -> dict[st
         "weight_decay": cfg.weight_decay, "max_grad_norm": 1.0, "optim": "adamw_torch",
         "logging_steps": cfg.log_every, "save_strategy": "steps", "save_steps": cfg.save_every, "save_total_limit": 2,
         "eval_strategy": "no", "report_to": "none", "disable_tqdm": True, "dataloader_num_workers": 0,
-        "dataloader_pin_memory": False, "seed": seed, "data_seed": seed, "fp16": False,
-        "bf16": compute.precision == "bf16-autocast", "use_cpu": device_of(compute).type == "cpu",
+        "dataloader_pin_memory": False, "seed": seed, "data_seed": seed,
+        "fp16": compute.precision == "fp16", "bf16": compute.precision == "bf16", "use_cpu": device_of(compute).type == "cpu",
     }
 
 

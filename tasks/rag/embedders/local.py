@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.errors import ModelError
 from tasks.files import sha256_file
 from tasks.rag.chunks import sha256_lines
+from tasks.training.models import lower
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +42,7 @@ class LocalEmbedder:
         device: str,
         query_prefix: str | None = None,
         passage_prefix: str | None = None,
+        precision: str = "fp32",
     ):
         """Load the model of a folder; prefixes of None are those that the model's own configuration states."""
         check_folder(folder, name)
@@ -64,6 +66,8 @@ class LocalEmbedder:
             ) from error
         from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
+        self._lowered = precision != "fp32"
+        lower(self._model, precision)
         self.name, self._batch_size = name, batch_size
         self._padded = not isinstance(self._model[0], StaticEmbedding)
         prompts = self._model.prompts or {}
@@ -76,7 +80,8 @@ class LocalEmbedder:
         longest = self._model.max_seq_length
         self.longest: int | None = None if longest is None or longest == float("inf") else int(longest)
         self._unknown = _unknown_id(self._model.tokenizer)
-        self.identity = sha256_lines(["vectors 1", self.weights_sha256, self._prefixes["document"], str(self.longest)])
+        told = [self.weights_sha256, self._prefixes["document"], str(self.longest)]
+        self.identity = sha256_lines(["vectors 1", *told, *([] if precision == "fp32" else [precision])])
         self.probe: np.ndarray | None = None  # the weights are hashed
 
     def passages(self, texts: Sequence[str]) -> np.ndarray:
@@ -108,6 +113,8 @@ class LocalEmbedder:
             )
         # A text of which the model knows no token has no direction; it stays 0 and is found by its words alone.
         vectors[lengths < 0.5] = 0.0
+        if self._lowered:  # lengths were made 1 in few digits
+            vectors /= np.where(lengths < 0.5, 1, lengths)[:, None]
         return vectors
 
     def _groups(self, kind: str, texts: Sequence[str]) -> Iterator[tuple[list[int], int, int]]:
