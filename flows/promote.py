@@ -100,7 +100,7 @@ def _answer(night: steps.Night, request: Request, title: str) -> asking.Answer |
 
 def _pages(root: Path) -> dict[str, Path]:
     """What there is to read about the candidate."""
-    wanted = {"the night's report": ("report", "index.html"), "model card": ("release", "README.md")}
+    wanted = {"the night's report": ("report", "index.html"), "model card": ("release", "card.html")}
     found = {}
     for label, (stage, name) in wanted.items():
         with contextlib.suppress(NightshiftError):  # a graph without that stage

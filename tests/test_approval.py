@@ -98,7 +98,7 @@ def test_the_question_shows_figures_reasons_and_links(tmp_path):
     assert lines[0] == f"**Make candidate {request.name} live?** {records.live(root)} is live now."
     assert "[report](http://127.0.0.1:1/x/index.html)" in lines
     assert r"| right \% | 75.0 | 50.0 | +25.0 |" in lines
-    assert lines[-1] == r"- correct\: \<img src\=x\> \[a\]\(javascript\:b\) \| c"
+    assert lines[-1] == r"| correct\: \<img src\=x\> \[a\]\(javascript\:b\) \| c |"
 
 
 def test_words_of_people_are_one_bounded_line():

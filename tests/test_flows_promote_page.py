@@ -86,6 +86,7 @@ def test_a_person_says_no_and_then_yes(root, tmp_path):
             question = answer(page, asked()[0], "reject", "<i>too curt</i>")
             until(lambda: night.poll() is not None, log, SECONDS)
         assert f"Make candidate {name} live? Nothing is live yet." in question and re.search(r"right %\s+50\.0", question)
+        assert re.search(r"the gate lets it out\s+the milk", question)
         assert f"{name} was rejected by Ada (<i>too curt</i>); nothing is live yet" in log.read_text() and night.returncode == 0
         assert records.live(root) is None
         assert minigraph.run(root, "git", "log", "-1", "--format=%s|%b").strip() == (
