@@ -25,7 +25,7 @@ INSIDE = Path(__file__).with_name("inside.py")
 THETA = 500_000.0  # of a drawn model, where the folder's own is what old readers take anyhow
 OLD_THETA = 10_000.0  # what they take when they are told nothing
 TIGHT = 1e-4  # of the largest |logit|: another version of the same arithmetic in fp32
-LOOSE = 0.02  # of the largest |logit|: kernels that multiply in bfloat16, which keeps 8 bits
+LOOSE = 0.05  # of the largest |logit|: kernels that multiply in bfloat16, which keeps 8 bits, layer after layer
 CHATS = (
     [{"role": "user", "content": "When does the Ashgate store open?"}],
     [{"role": "user", "content": "[1] The Ashgate store opens at 9:30.\n[2] 新河店地址：金港路54号。\n\nWho manages the store?"}],
