@@ -12,10 +12,10 @@ unexport VIRTUAL_ENV PYTHONPATH
 FLAGS ?=
 BASE ?=
 
-.PHONY: help setup nightly repro reindex collect label status serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server label-studio clean
+.PHONY: help setup nightly repro reindex collect label status serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server label-studio interop fp8 clean
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # uv where it is there; otherwise a small environment that holds only uv.
 UV = $(shell command -v uv 2>/dev/null || echo .boot/bin/uv)
@@ -64,9 +64,16 @@ test-fast: setup  ## the default tier alone: CPU, no service
 lint: setup  ## ruff
 	@ruff check .
 
-lock: setup  ## requirements.lock from pyproject.toml, deploy/label-studio.lock from the version in it
+# Chief pins of the environments beside ours; the rest of their locks follows from them.
+INTEROP_PINS = auto-gptq|torch|transformers|peft|accelerate|huggingface-hub|numpy
+FP8_PINS = llmcompressor|torch|transformers
+beside = pins=$$(grep -E '^($(2))==' deploy/$(1).lock) && echo "$$pins" | $(UV) pip compile - --no-config --output-file deploy/$(1).lock --no-header --no-annotate --quiet --python-version 3.11
+
+lock: setup  ## requirements.lock from pyproject.toml, the locks in deploy/ from the chief versions in them
 	@$(UV) pip compile pyproject.toml --extra dev --output-file requirements.lock --no-header --no-annotate --quiet --python-version 3.11
-	@server=$$(grep '^label-studio==' deploy/label-studio.lock) && echo "$$server" | $(UV) pip compile - --no-config --output-file deploy/label-studio.lock --no-header --no-annotate --quiet --python-version 3.11
+	@$(call beside,label-studio,label-studio)
+	@$(call beside,interop,$(INTEROP_PINS))
+	@$(call beside,fp8,$(FP8_PINS))
 
 starter-data: setup  ## write examples/ again from its seed
 	@python -m starter.examples --out examples
@@ -99,6 +106,12 @@ weaviate-server: setup  ## run it on loopback in the foreground, its data in sto
 
 label-studio: setup  ## install Label Studio once (4 s, 0.8 GB in build/label-studio) and run it on loopback in the foreground
 	@python -m deploy.label_studio serve $(FLAGS)
+
+interop: setup  ## is artifacts/int4 read by others as by us? auto-gptq 0.7.1, transformers, vLLM's rules (FLAGS="--model DIR")
+	@python -m deploy.interop $(FLAGS)
+
+fp8: setup  ## artifacts/merged as an FP8 (W8A8) folder in build/fp8/model, checked (FLAGS="--model DIR --out DIR")
+	@python -m deploy.fp8 $(FLAGS)
 
 clean:  ## remove what runs have made; keeps data/, releases/ and the environment
 	rm -rf artifacts reports stores .nightshift

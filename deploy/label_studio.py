@@ -22,7 +22,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from deploy.label_studio_install import DATABASE, QUIET, ROOT, empty_database, install, plain, version
+from deploy.environments import ROOT, plain
+from deploy.label_studio_install import DATABASE, QUIET, SERVER, empty_database
 from deploy.processes import end_with_parent, free_ports, refuse_taken
 from tasks.errors import NightshiftError, ServiceError
 from tasks.labelling.secrets import FILE, PASSWORD, SALT, TOKEN, WEBHOOK, ensure
@@ -80,7 +81,7 @@ class Server:
     def start(self) -> Server:
         """Start it and wait until it knows the token; ServiceError with its last words when it does not."""
         refuse_taken("label-studio", self.port, "--port")  # the server itself would take the next one and say so in its log
-        program = install() / "bin" / "label-studio"
+        program = SERVER.install() / "bin" / "label-studio"
         _fill(self.data)
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
@@ -166,7 +167,7 @@ def serve(port: int, data: Path, root: Path = ROOT) -> int:
     secrets = ensure(root, [TOKEN, PASSWORD, SALT, WEBHOOK])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        print(f"label-studio {version()}: starting, log in {data}.log", flush=True)
+        print(f"label-studio {SERVER.version()}: starting, log in {data}.log", flush=True)
         with Server(data, secrets[TOKEN], secrets[PASSWORD], port) as server:
             from tasks.labelling.label_studio import connect
 
@@ -200,7 +201,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         if given.command == "serve":
             return serve(given.port, given.data)
-        print(install())
+        print(SERVER.install())
     except NightshiftError as error:
         print(error, file=sys.stderr)
         return 1

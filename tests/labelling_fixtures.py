@@ -42,7 +42,7 @@ HOSTILE = [
 def serving(tmp: Any) -> Iterator[label_studio.Server]:
     """A server of the run's own; skipped where its packages are out of reach, and only there."""
     try:
-        label_studio.install()
+        label_studio.SERVER.install()
     except ServiceError as error:
         if re.search("connect|resolve|fetch|sending request|timed out", str(error), re.IGNORECASE):
             pytest.skip(f"tier service: Label Studio cannot be installed here: {str(error)[:200]}")

@@ -15,13 +15,13 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "starter/README.md", *sorted((ROOT / "docs").rglob("*.md")),
          *sorted((ROOT / "deploy").rglob("*.md"))]
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", MAKEFILE, re.MULTILINE))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_make_command_exists(page):
     """Each `make x` at the start of a line or in code is a target of the Makefile."""
-    named = set(re.findall(r"(?:^ *|`)make ([a-z-]+)", page.read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^ *|`)make ([a-z0-9-]+)", page.read_text(), re.MULTILINE))
     assert named <= TARGETS
 
 
