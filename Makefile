@@ -11,6 +11,7 @@ unexport VIRTUAL_ENV PYTHONPATH
 
 FLAGS ?=
 BASE ?=
+WORKERS ?= 2
 
 .PHONY: help setup nightly repro reindex collect label status serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server label-studio interop fp8 clean
 
@@ -56,7 +57,7 @@ serve: setup  ## the live release over HTTP with a page to try it (http://127.0.
 	@nightshift serve $(FLAGS)
 
 test: setup  ## every test tier that this machine can run; says which were skipped and why
-	@python -m pytest $(FLAGS)
+	@python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(FLAGS)
 
 test-fast: setup  ## the default tier alone: CPU, no service
 	@python -m pytest -m "not service and not slow and not gpu" $(FLAGS)

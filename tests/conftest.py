@@ -12,8 +12,18 @@ import secrets  # noqa: E402
 import pytest  # noqa: E402  (after the settings, as every library must be)
 
 
+SERVERS = ("label_studio", "weaviate_server", "api")  # session fixtures below: one of each, not one a worker
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the gpu tier where there is no GPU. torch is only asked when such a test was collected."""
+    """Skip the gpu tier where there is no GPU (torch is only asked when such a test was collected), and for `make test`,
+    where several workers share the work: a file's tests stay together, those of one server do, and the longest begin."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    for item in items:
+        server = next((name for name in SERVERS if name in item.fixturenames and item.path not in slow), None)
+        item.add_marker(pytest.mark.xdist_group(server or item.path.name))
+    served = {item.path for item in items if item.get_closest_marker("service")}
+    items.sort(key=lambda item: (item.path not in slow, item.path not in served))
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu:
         import torch
