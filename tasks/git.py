@@ -1,4 +1,4 @@
-"""The little of git a night needs: where are we, what is uncommitted, and one commit of named paths.
+"""The little of git a night needs: where are we, what is uncommitted, one commit of named paths, and another commit's files.
 
 A commit here takes only the paths it is given (`git commit --only`), so what a developer has edited or staged stays as
 it is; hooks run as for anybody. It works on a detached HEAD, before the first commit, and for someone who has never
@@ -8,6 +8,7 @@ told git a name: then, and only then, the fallback identity signs.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from tasks.errors import ServiceError
 
 FALLBACK = {"user.name": "Nightshift", "user.email": "nightshift@localhost"}
+NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
 MAX_DIRTY = 50  # paths that a release names as uncommitted
 
 
@@ -93,6 +95,35 @@ def commit(root: Path, paths: Sequence[str], message: str) -> str | None:
         words = (done.stderr + done.stdout).strip() or f"exit code {done.returncode}"
         raise ServiceError("git commit", f"was refused: {words}", "nothing is lost; mend that and run again")
     return head(root)
+
+
+def read(root: Path, commit: str, path: str) -> str | None:
+    """A file (relative to `root`) as a commit has it; None where it has none, or where there is no such commit."""
+    done = _git(root, "show", f"{commit}:./{path}", check=False)
+    return None if done.returncode else done.stdout
+
+
+def commits_of(root: Path, path: str) -> list[str]:
+    """Commits of all branches that changed `path`, the oldest first."""
+    return _git(root, "log", "--all", "--topo-order", "--reverse", "--format=%H", "--", path).stdout.split()
+
+
+def add_worktree(root: Path, folder: Path, commit: str) -> Path:
+    """Check `commit` out in the new work tree `folder`, without hooks; returns where `root` lies in it."""
+    _git(root, *NO_HOOKS, "worktree", "add", "--quiet", "--force", "--detach", str(folder), commit)
+    return folder / _git(root, "rev-parse", "--show-prefix").stdout.strip()
+
+
+def switch(worktree: Path, commit: str) -> None:
+    """Check another commit out there, whatever has been edited."""
+    _git(worktree, *NO_HOOKS, "checkout", "--quiet", "--force", "--detach", commit)
+
+
+def forget_worktree(root: Path, folder: Path) -> None:
+    """Let git forget a work tree, and remove it; one that is gone or half there is no error."""
+    _git(root, "worktree", "remove", "--force", "--force", str(folder), check=False)
+    shutil.rmtree(folder, ignore_errors=True)
+    _git(root, "worktree", "prune")
 
 
 def _literal(paths: Sequence[str]) -> list[str]:

@@ -38,6 +38,14 @@ class Compute(Section):
     precision: Literal["fp32", "bf16-autocast"] = Field(
         description="arithmetic of training: fp32, or fp32 weights with bfloat16 matrix products")
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes a GPU where there is one")
+    reproducible: Literal["this-cpu", "any-x86"] = Field(
+        description="equal bytes again on this kind of processor, or on x86 processors of any make (tasks/environment.py)")
+
+    @model_validator(mode="after")
+    def _on_a_cpu(self) -> Compute:
+        if self.reproducible == "any-x86" and self.device != "cpu":
+            raise ValueError(f"reproducible: any-x86 needs device: cpu, not {self.device}")
+        return self
 
 
 class SqlSource(Section):

@@ -53,8 +53,9 @@ def write_release(folder: Path, paths: dict[str, Path]) -> None:
                         max_new_tokens=40, batch_size=64, grounded_share=0.8)
     for kind in ("preferences", "instructions"):
         write_jsonl(folder / "trained" / kind / "train.jsonl", [])
-    release.release(cfg, answering, Compute(threads=2, precision="fp32", device="cpu"), data=folder / "data", **parts,
-                    figures=paths["figures"], gate=paths["figures"] / "gate.json", dataset=folder / "trained",
+    compute = Compute(threads=2, precision="fp32", device="cpu", reproducible="this-cpu")
+    release.release(cfg, answering, compute, data=folder / "data", **parts, figures=paths["figures"],
+                    gate=paths["figures"] / "gate.json", dataset=folder / "trained",
                     out=paths["release"].parent)
 
 
