@@ -51,6 +51,7 @@ SETTINGS = {
 ANY_X86 = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "MKL_CBWR": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
     "MKL_DYNAMIC": "FALSE",  # as many threads as it is told, not as many as it finds cores
     "OMP_DYNAMIC": "FALSE",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -86,9 +87,12 @@ def pin(compute: Compute) -> None:
     if platform.machine() != "x86_64" or (here and not here >= NEEDED):
         lacks = " and ".join(sorted(NEEDED - here)) or "x86-64"
         raise ParamsError("compute.reproducible", f"is any-x86 and this processor lacks {lacks}", "take this-cpu")
+    wanted = {**ANY_X86, "OMP_NUM_THREADS": str(compute.threads)}
+    if all(os.environ.get(name) == value for name, value in wanted.items()):
+        return
     if loaded := [name for name in READERS if name in sys.modules]:
         raise RuntimeError(f"{', '.join(loaded)} loaded before environment.pin: the settings would come too late")
-    os.environ.update(ANY_X86, OMP_NUM_THREADS=str(compute.threads))
+    os.environ.update(wanted)
 
 
 def processor() -> str | None:

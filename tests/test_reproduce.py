@@ -1,4 +1,4 @@
-"""A release made again: real git, real DVC, a small graph with code of its own; then one real night, in the slow tier."""
+"""A release made again: real git, real DVC, a small graph that has its code with it. Real stages: tests/test_night.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,14 +21,15 @@ from tasks.errors import GateError, ParamsError
 from tasks.files import read_json, write_json
 from tasks.lock import BusyError
 from tasks.reproduce import HOME, reproduce, stack
-from tests import minigraph, small_night
+from tests import minigraph
 
 ROOT = Path(__file__).parent.parent
 NIGHT = datetime(2026, 11, 24, 3, tzinfo=UTC)
 STACK = """
 import os
 def stack(compute):
-    return {"threads": 2, "instruction_set": os.environ.get("MINI_ISA", "AVX2"), "packages": {"milk": os.environ.get("MINI_MILK", "1")}}
+    milk = os.environ.get("MINI_MILK", "1")
+    return {"threads": 2, "instruction_set": os.environ.get("MINI_ISA", "AVX2"), "packages": {"milk": milk}}
 """
 FILES = 2 * len(minigraph.STAGES)  # each stage makes a folder and a metrics file
 ALL = FILES + 3  # and the manifest names two parts, and has a hash itself
@@ -99,8 +99,11 @@ def test_everything_is_made_again_and_is_the_same(released):
     """Each stage really runs, in the commit's own code; 6 folders, 6 metrics files, 2 parts and the manifest are identical;
     checkout, DVC cache and work trees are as before. Twice."""
     before = sorted(str(path) for path in released.rglob("*") if ".git" not in path.parts and ".nightshift" not in path.parts)
-    for _ in range(2):
-        made, lines = again(released)
+    for dry in (False, True):
+        made, lines = again(released, dry=dry)
+        if dry:
+            assert made.artifacts == [] and made.passed
+            continue
         assert made.passed and made.way == "computed" and made.failed == []
         assert [one.said for one in made.artifacts] == ["identical"] * ALL
         assert [step.stage for step in made.steps] == list(minigraph.STAGES)
@@ -114,31 +117,34 @@ def test_everything_is_made_again_and_is_the_same(released):
 def test_what_differs_is_named_to_the_byte(released, monkeypatch):
     """A stage that hears something no commit has: sft and all that follows differ, file by file and figure by figure."""
     monkeypatch.setenv("MINI_TASTE", "!")
-    made, lines = again(released)
-    assert not made.passed
-    different = {one.path: one.differing for one in made.artifacts if not one.same}
-    assert different["artifacts/sft"] == ["sft.txt"]
-    assert different["artifacts/evaluate"] == ["challenger.json", "evaluate.txt"]
+    made, lines = again(released, stages=["evaluate"])
+    assert not made.passed and [step.stage for step in made.steps] == ["prepare", "sft", "evaluate"]
+    different = {one.path: one.differing for one in made.artifacts if not one.same and one.kind in ("output", "metrics")}
     letters = read_json(released / "metrics/sft.json")["letters"]
-    assert different["metrics/sft.json"] == [f"letters: {letters} → {letters + 1}"]
-    assert "metrics/embed.json" not in different and "artifacts/release/manifest.json" in different
+    assert different == {
+        "artifacts/sft": ["sft.txt"],
+        "metrics/sft.json": [f"letters: {letters} → {letters + 1}"],
+        "artifacts/evaluate": ["challenger.json", "evaluate.txt"],
+    }
     assert next(line for line in lines if line.startswith("  sft")).endswith("artifacts/sft differs, metrics/sft.json differs")
-    assert made.lines()[-1].startswith(f"{made.release}: NOT REPRODUCED: ")
+    assert made.lines()[-1] == f"{made.release}: NOT REPRODUCED: 3 of 7 artifacts that have to be identical are"
 
 
 def test_on_another_processor_only_what_does_no_sums_is_promised(released, monkeypatch):
-    """prepare, embed and retrieve do not follow the stage that reads `compute`: they have to be identical. sft may differ."""
+    """prepare and embed do not follow the stage that reads `compute`: they have to be identical; sft, also as a part, may
+    differ. With another package nothing is promised, which is said before anything runs."""
     monkeypatch.setenv("MINI_ISA", "AVX512")
     monkeypatch.setenv("MINI_TASTE", "!")
-    made, lines = again(released)
-    assert made.stack == {"instruction_set": "AVX2 → AVX512"}
-    assert made.promised == ["prepare", "embed", "retrieve"]
-    assert made.passed and {one.path for one in made.artifacts if not one.same} >= {"artifacts/sft", "metrics/sft.json"}
+    made, lines = again(released, stages=["sft", "embed"])
+    assert made.stack == {"instruction_set": "AVX2 → AVX512"} and made.promised == ["prepare", "embed"]
+    assert made.passed
+    assert [one.path for one in made.artifacts if not one.same] == ["artifacts/sft", "metrics/sft.json", "artifacts/sft"]
     assert "  instruction_set: AVX2 → AVX512" in lines
-    assert made.verdict.endswith("7 of 7 artifacts that have to be identical are; 0 of 8 others are too")
+    assert made.verdict.endswith("5 of 5 artifacts that have to be identical are; 0 of 3 others are too")
     monkeypatch.setenv("MINI_MILK", "2")
     made, lines = again(released, dry=True)
-    assert made.promised == [] and lines[-1].startswith("how long it takes is not known here")
+    assert made.stack["packages.milk"] == "1 → 2" and made.promised == []
+    assert lines[-1] == "how long it takes is not known here: no night has run in this checkout"
 
 
 def test_a_record_that_says_otherwise_is_caught(released):
@@ -149,18 +155,18 @@ def test_a_record_that_says_otherwise_is_caught(released):
     write_json(path, record)
     made, _ = again(released, stages=["embed"])
     assert [step.stage for step in made.steps] == ["prepare", "embed"]
-    assert [(one.path, one.kind, one.said) for one in made.artifacts if not one.same] == [("artifacts/embed", "part embed", "differs")]
+    assert [(one.path, one.kind) for one in made.artifacts if not one.same] == [("artifacts/embed", "part embed")]
     assert made.elsewhere == ["sft (artifacts/sft)"] and not made.passed
     record["dvc"]["lock_sha256"] = "0" * 64
     write_json(path, record)
-    with pytest.raises(GateError, match="no commit here has its dvc.lock"):
+    with pytest.raises(GateError, match="no commit here has its"):
         again(released)
     with pytest.raises(GateError, match="is no release"):
         reproduce(released, "2001")
 
 
 def test_from_cache_checks_bytes_and_names_what_is_missing(released):
-    """From the cache everything is there; a changed byte is found; what the cache lacks comes from the remote, else is missing."""
+    """Everything is there; a changed byte is found; what the cache lacks is missing, until the remote has it."""
     made, _ = again(released, from_cache=True)
     assert made.passed and [one.said for one in made.artifacts] == ["identical"] * ALL
     lock = yaml.safe_load((released / "dvc.lock").read_text())["stages"]
@@ -178,7 +184,7 @@ def test_from_cache_checks_bytes_and_names_what_is_missing(released):
     place.unlink()
     made, _ = again(released, from_cache=True)
     assert [one.said for one in made.artifacts if one.path == "artifacts/embed"] == ["missing", "missing"]
-    assert not made.passed and any("embed" in line or "failed to" in line for line in made.failed)
+    assert not made.passed
     place.write_bytes(good)
     minigraph.dvc(released, "push", "--quiet")
     place.unlink()
@@ -205,7 +211,7 @@ def test_the_commit_is_the_one_that_has_what_the_night_read(released):
     later = commit(released, "other code")
     promote.promote(released, NIGHT)
     assert promote.record(released, promote.live(released))["git"]["commit"] == later
-    made, lines = again(released)
+    made, lines = again(released, stages=["sft"])
     assert made.commit == at_night and made.passed
     assert made.params == ["gate.correct: 0.6 → 0.5"] and "  gate.correct: 0.6 → 0.5" in lines
 
@@ -217,7 +223,7 @@ def test_code_that_was_never_committed_is_refused_before_anything_runs(released)
     minigraph.dvc(released, "add", "--quiet", "data")
     night(released, "data.dvc")
     with pytest.raises(GateError, match=r"its night read what no commit has: stage\.py \(commit "):
-        again(released)
+        again(released, dry=True)
     assert worktrees(released) == 1
     assert again(released, from_cache=True)[0].passed
 
@@ -225,7 +231,7 @@ def test_code_that_was_never_committed_is_refused_before_anything_runs(released)
 def test_kill_9_leaves_a_work_tree_that_the_next_one_removes(released, tmp_path):
     """Killed in mid-stage; dvc and the stage end with it; another call is refused while one is at work, and cleans up after."""
     (tmp_path / "there").mkdir()
-    command = [sys.executable, "-m", "tasks.cli", "reproduce", promote.live(released), "--in", str(tmp_path / "there")]
+    command = [sys.executable, "-P", "-m", "tasks.cli", "reproduce", promote.live(released), "--in", str(tmp_path / "there")]
     env = minigraph.environment(MINI_SLEEP="sft=60")
     process = subprocess.Popen(command, cwd=released, env=env, stdout=subprocess.DEVNULL)
     log = released / HOME / f"{promote.live(released)}.log"
@@ -271,12 +277,3 @@ def test_the_pins_of_requirements_lock_are_compared_with_what_is_installed():
     assert stack.installed(lines) == {
         "installed.pyyaml": f"0.1 → {metadata.version('pyyaml')}", "installed.no-such-thing": "3.0 → not installed"}
     assert stack.installed((ROOT / "requirements.lock").read_text().splitlines()) == {}
-
-
-@pytest.mark.slow
-def test_a_real_night_is_made_again_byte_for_byte(tmp_path):
-    """The real stages up to the search index and SFT, from a release of a small night; and all of it out of the cache."""
-    folder = small_night.make(tmp_path / "night")
-    small_night.run(folder, "python", "-m", "flows.nightly", "--no-push")
-    pytest.skip("filled in below")
-    assert signal and json

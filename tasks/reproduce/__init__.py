@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tasks import documents_release, lock, promote
 from tasks.errors import ParamsError
-from tasks.figures import figures_from
+from tasks.figures import figures_from, look_up
 from tasks.reproduce import compare, origin, run, stack
 from tasks.reproduce.report import Figure, Reproduction, Step, verdict_of
 from tasks.reproduce.workspace import Workspace, workspace
@@ -131,5 +131,6 @@ def figures(there: Workspace, record: compare.Record, stages: list[str]) -> list
 
     params = yaml.safe_load((there.root / "params.yaml").read_text(encoding="utf-8"))
     places = {label: place for label, place in params["release"]["figures"].items() if place.partition(".")[0] in stages}
-    now, then = figures_from(places, there.root / "metrics"), record["manifest"]["figures"]
-    return [Figure(label=label, released=then.get(label), now=value) for label, value in now.items()]
+    now = figures_from(places, there.root / "metrics")
+    then = {label: look_up(record["metrics"], place.split(".")) for label, place in places.items()}
+    return [Figure(label=label, released=then[label], now=value) for label, value in now.items()]

@@ -8,8 +8,8 @@ commit is the one where all of these are as it says.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 from tasks import git
 from tasks.errors import GateError, ServiceError
 from tasks.files import write_atomic
-from tasks.reproduce.workspace import DVC, Workspace, locked
+from tasks.reproduce.workspace import Workspace, locked
 
 Record = Mapping[str, Any]
 
@@ -109,11 +109,14 @@ def _differences(name: str, there: Any, then: Any) -> list[str]:
 
 def changed_inputs(there: Workspace) -> list[str]:
     """Files of the repository, commands and parameters that are not what its dvc.lock says; data and products don't count."""
-    done = there.run(*DVC, "status", "--json")
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
     try:
-        status = json.loads(done.stdout)
-    except json.JSONDecodeError:
-        raise ServiceError("dvc status", (done.stderr or done.stdout).strip(), "mend it, then run again") from None
+        with contextlib.chdir(there.root), Repo() as repo:  # DVC's names are relative to the folder
+            status = repo.status()
+    except DvcException as error:
+        raise ServiceError("dvc status", str(error), "mend it, then run again") from error
     made = [out["path"] for stage in there.stages().values() for out in stage.get("outs", [])]
     made += [path.stem for path in there.root.glob("*.dvc")]  # raw data
     found: dict[str, None] = {}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tasks.bootstrap import bootstrap
+from tasks.bootstrap import DATA, EXAMPLES, bootstrap, dvc_hash, tracked_hash
 from tasks.errors import DataError
-from tasks.files import read_json
+from tasks.files import read_json, write_atomic
 from tasks.reproduce.workspace import DVC, HERE, Workspace
 
 RUNNING = re.compile(r"Running stage '([^']+)':$")
@@ -23,9 +24,8 @@ def compute(there: Workspace, stages: Sequence[str], whole: bool, ended: Ended, 
 
     `ended` is called as soon as a stage has ended. Returns why not all of them did; empty when they did.
     """
-    there.run(*DVC, "fetch", "--remote", HERE, "data.dvc")  # what it has not, bootstrap looks for elsewhere
     try:
-        bootstrap(there.root)
+        restore_data(there)
     except DataError as error:
         return [str(error)]
     clock, running, lines = time.monotonic(), "", []
@@ -52,20 +52,45 @@ def compute(there: Workspace, stages: Sequence[str], whole: bool, ended: Ended, 
     return []
 
 
+def restore_data(there: Workspace) -> None:
+    """data/ as the commit's data.dvc names it: from the examples, the checkout's cache, or the remote. DataError where none
+    has it."""
+    examples = there.root / EXAMPLES
+    if not (examples.is_dir() and dvc_hash(examples) == tracked_hash(there.root / f"{DATA}.dvc")):
+        take(there, [f"{DATA}.dvc"], [HERE])
+    bootstrap(there.root)
+
+
 def restore(there: Workspace, stages: Sequence[str], whole: bool, ended: Ended, log: Path) -> list[str]:
     """The same artifacts out of the checkout's cache and, what that lacks, out of the remote. What is nowhere is
     missing afterwards; the lines say what DVC said about it."""
     clock = time.monotonic()
-    targets = [] if whole else list(stages)
-    with open(log, "w", encoding="utf-8") as file:
-        there.stream((*DVC, "fetch", "--remote", HERE, *targets), file, lambda line: None)
-        said: list[str] = []
-        code = there.stream((*DVC, "fetch", *targets), file, said.append)
-        there.stream((*DVC, "checkout", "--force", *targets), file, lambda line: None)
+    failed = take(there, None if whole else list(stages), [HERE, None])
+    write_atomic(log, "".join(f"{line}\n" for line in failed))
     for stage in stages:
         ended(stage, time.monotonic() - clock)
         clock = time.monotonic()
-    return [f"dvc fetch: {line}" for line in said if line.strip()][-TAIL:] if code else []
+    return failed
+
+
+def take(there: Workspace, targets: list[str] | None, remotes: list[str | None]) -> list[str]:
+    """Fetch from each remote (None: the default one) what the former ones had not, and put it in place; what DVC said where
+    something is in none."""
+    from dvc.exceptions import CheckoutError, DvcException
+    from dvc.repo import Repo
+
+    said: list[str] = []
+    with contextlib.chdir(there.root), Repo() as repo:
+        for remote in remotes:
+            try:
+                repo.fetch(targets=targets, remote=remote)
+                said = []
+                break
+            except DvcException as error:
+                said = [f"dvc fetch: {line}" for line in str(error).splitlines() if line.strip()]
+        with contextlib.suppress(CheckoutError):  # what it lacks is missing then, and found to be
+            repo.checkout(targets=targets, force=True)
+    return said
 
 
 def forecast(checkout: Path, stages: Sequence[str]) -> str:
