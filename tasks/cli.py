@@ -113,8 +113,12 @@ def reproduce(root: Path, given: argparse.Namespace) -> list[str]:
     def say(line: str) -> None:
         print(line, file=sys.stderr if given.json else sys.stdout, flush=True)
 
-    made = again(root, given.release, from_cache=given.from_cache, stages=given.stages, within=given.within,
-                 keep=given.keep, dry=given.dry, say=say)  # fmt: skip
+    try:
+        made = again(root, given.release, from_cache=given.from_cache, stages=given.stages, within=given.within,
+                     keep=given.keep, dry=given.dry, say=say)
+    except KeyboardInterrupt:
+        print("\nstopped; nothing is left of it", file=sys.stderr)
+        raise SystemExit(130) from None
     for line in [canonical_json(made.model_dump(mode="json")).rstrip()] if given.json else made.lines():
         print(line)
     if not made.passed:

@@ -71,13 +71,12 @@ def reproduce(
             steps.append(Step(stage=stage, seconds=round(seconds, 1)))
             say(f"  {stage:<12}{seconds:8.1f} s  {verdict_of(found)}")
 
-        if dry:
-            say(run.forecast(root, chosen))
-            failed = []
-        else:
-            failed = (run.restore if from_cache else run.compute)(
-                there, chosen, len(chosen) == len(there.lock), ended, home / f"{record['release']}.log"
-            )
+        log, failed = root / HOME / f"{record['release']}.log", []
+        if not from_cache:
+            say(f"{run.forecast(root, chosen)}; what is said meanwhile: {log.relative_to(root)}")
+        if not dry:
+            way = run.restore if from_cache else run.compute
+            failed = way(there, chosen, len(chosen) == len(there.lock), ended, log)
             artifacts += compare.parts(there, record, promised, [step.stage for step in steps])
         return Reproduction(
             release=record["release"],

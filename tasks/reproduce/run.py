@@ -94,7 +94,7 @@ def take(there: Workspace, targets: list[str] | None, remotes: list[str | None])
 
 
 def forecast(checkout: Path, stages: Sequence[str]) -> str:
-    """What the last night here says about how long it will take."""
+    """How long computing took when these stages ran here last."""
     costs = [read_json(path) for name in stages if (path := checkout / f".nightshift/costs/{name}.json").is_file()]
     if not costs:
         return "how long it takes is not known here: no night has run in this checkout"

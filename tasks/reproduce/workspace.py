@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,9 +90,10 @@ def workspace(root: Path, commit: str, note: Path, within: Path | None, keep: bo
         raise ParamsError("--in", f"{within} is no folder", "make it first")
     if within is not None and within.resolve().is_relative_to(root.resolve()):
         raise ParamsError("--in", f"{within} lies in the checkout", "take a folder outside it")
-    folder = Path(tempfile.mkdtemp(prefix="nightshift-reproduce-", dir=within)).resolve()
+    folder = (within or Path(tempfile.gettempdir())).resolve() / f"nightshift-reproduce-{secrets.token_hex(4)}"
     write_json(note, {"folder": str(folder)})
     try:
+        folder.mkdir(mode=0o700)  # a remote's password may stand in DVC's settings
         there = Workspace(root, folder / "tree", git.add_worktree(root, folder / "tree", commit))
         connect(there)
         yield there
@@ -104,9 +107,12 @@ def workspace(root: Path, commit: str, note: Path, within: Path | None, keep: bo
 def clean(root: Path, note: Path) -> None:
     """Remove what a former call has left."""
     if note.is_file():
-        folder = Path(read_json(note)["folder"])
+        folder, patience = Path(read_json(note)["folder"]), 50
         git.forget_worktree(root, folder / "tree")
-        shutil.rmtree(folder, ignore_errors=True)
+        while folder.exists() and patience:  # a stage that is being ended may still write
+            shutil.rmtree(folder, ignore_errors=True)
+            patience -= 1
+            time.sleep(0.1)
         note.unlink()
 
 
@@ -121,4 +127,4 @@ def connect(there: Workspace) -> None:
         there.cache = Path(cache)
         config["cache"] = {"dir": str(there.root / ".dvc" / "cache")}
         config["remote"] = {**remotes, HERE: {"url": cache}}
-        config["core"] = {"remote": chosen} if chosen else {}
+        config["core"] = {"site_cache_dir": str(there.root / ".dvc" / "site"), **({"remote": chosen} if chosen else {})}
