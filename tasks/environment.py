@@ -50,8 +50,7 @@ SETTINGS = {
 # every x86-64-v3 processor (Intel since Haswell, AMD since Excavator) has. What holds, and what it costs: docs/decisions/0022.
 ANY_X86 = {
     "ATEN_CPU_CAPABILITY": "avx2",
-    "MKL_CBWR": "AVX2",
-    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "MKL_CBWR": "COMPATIBLE",  # the one branch that MKL has for every make; AVX2 is another one on an AMD than on an Intel
     "MKL_DYNAMIC": "FALSE",  # as many threads as it is told, not as many as it finds cores
     "OMP_DYNAMIC": "FALSE",
     "ONEDNN_MAX_CPU_ISA": "AVX2",

@@ -31,6 +31,18 @@ def stack(compute):
     milk = os.environ.get("MINI_MILK", "1")
     return {"threads": 2, "instruction_set": os.environ.get("MINI_ISA", "AVX2"), "packages": {"milk": milk}}
 """
+PARAMS = """
+class Compute:
+    reproducible = "this-cpu"
+class Params:
+    compute = Compute
+def load(path):
+    return Params
+"""
+DIES = """
+from tasks import environment
+environment.die_with_parent()
+"""
 FILES = 2 * len(minigraph.STAGES)  # each stage makes a folder and a metrics file
 ALL = FILES + 3  # and the manifest names two parts, and has a hash itself
 
@@ -42,12 +54,12 @@ def _released() -> Path:
     (root / "tasks").mkdir()
     for name in ("__init__.py", "environment.py", "errors.py", "files.py"):
         shutil.copy(ROOT / "tasks" / name, root / "tasks" / name)
-    (root / "tasks/params.py").write_text("class Params:\n    compute = None\ndef load(path):\n    return Params\n")
-    (root / "tasks/environment.py").write_text("def apply():\n    pass\n")
+    (root / "tasks/params.py").write_text(PARAMS)
     (root / "tasks/release.py").write_text(STACK)
     stage = (root / "stage.py").read_text()
     manifest = '"stack": __import__("tasks.release").release.stack(None)'
     (root / "stage.py").write_text(stage.replace('"stack": {"threads": 2}', manifest).replace(
+        "name, *inputs", DIES + "name, *inputs", 1).replace(
         "text = ", 'taste = os.environ.get("MINI_TASTE", "") if name == "sft" else ""\ntext = taste + ', 1))
     graph = yaml.safe_load((root / "dvc.yaml").read_text())
     for name, entry in graph["stages"].items():
@@ -200,12 +212,11 @@ def cached(root: Path, md5: str) -> Path:
 def test_the_commit_is_the_one_that_has_what_the_night_read(released):
     """Promoted by hand after another commit had changed the code: the release names that one, and the night's is taken.
     A parameter that the night's commit has otherwise (somebody had edited it, and not committed) comes from dvc.lock."""
-    minigraph.run(released, "git", "checkout", "--quiet", "--orphan", "other")
+    back_to_the_night(released)
     edit(released / "params.yaml", "  correct: 0.6", "  correct: 0.7")
     at_night = commit(released, "night")
     edit(released / "stage.py", "0.875", "0.5")
     named(released, commit(released, "other code"))
-    minigraph.run(released, "git", "branch", "--quiet", "-D", "main")
     made, lines = again(released, stages=["sft"])
     assert made.commit == at_night and made.passed
     assert made.params == ["gate.correct: 0.7 → 0.6"] and "  gate.correct: 0.7 → 0.6" in lines
@@ -214,14 +225,20 @@ def test_the_commit_is_the_one_that_has_what_the_night_read(released):
 
 def test_code_that_was_never_committed_is_refused_before_anything_runs(released):
     """The file is named, and no work tree is left; what was made can still be checked."""
-    minigraph.run(released, "git", "checkout", "--quiet", "--orphan", "other")
+    back_to_the_night(released)
     edit(released / "stage.py", "0.875", "0.5")
     named(released, commit(released, "night"))
-    minigraph.run(released, "git", "branch", "--quiet", "-D", "main")
     with pytest.raises(GateError, match=r"its night read what no commit has: stage\.py \(commit "):
         again(released)
     assert worktrees(released) == 1
     assert again(released, from_cache=True)[0].passed
+
+
+def back_to_the_night(root: Path) -> None:
+    """Another history that begins with what the night's commit has; the record of the release is kept."""
+    minigraph.run(root, "git", "checkout", "--quiet", "--orphan", "other", "main~1")
+    minigraph.run(root, "git", "checkout", "main", "--", "releases")
+    minigraph.run(root, "git", "branch", "--quiet", "-D", "main")
 
 
 def edit(path: Path, old: str, new: str) -> None:
