@@ -82,9 +82,10 @@ def run(name: str, words: list[str]) -> None:
     from tasks import params as params_module
     from tasks.files import replace_dir, write_json
 
-    function = stage_function(name)
+    function = stage_function(name)  # loads none of the libraries that `pin` is for; they are imported where they are used
     options = arguments(name, function, words)
     sections = params_module.load(options.params)
+    environment.pin(sections.compute)
     if params_module.Compute in signature(function).values():
         check_precisions(sections)
     values: dict[str, object] = {}

@@ -113,6 +113,26 @@ def trace(root: Path, given: argparse.Namespace) -> Iterator[str]:
     return walk(root, given.release, given.annotation, given.annotator, given.stage, given.html, given.json)
 
 
+def reproduce(root: Path, given: argparse.Namespace) -> list[str]:
+    """A release made again from its commit, artifact by artifact; SystemExit(1) where it did not come out as promised."""
+    from tasks.reproduce import reproduce as again
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr if given.json else sys.stdout, flush=True)
+
+    try:
+        made = again(root, given.release, from_cache=given.from_cache, stages=given.stages, within=given.within,
+                     keep=given.keep, dry=given.dry, say=say)
+    except KeyboardInterrupt:
+        print("\nstopped; nothing is left of it", file=sys.stderr)
+        raise SystemExit(130) from None
+    for line in [canonical_json(made.model_dump(mode="json")).rstrip()] if given.json else made.lines():
+        print(line)
+    if not made.passed:
+        raise SystemExit(1)
+    return []
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="nightshift", description=" ".join(__doc__.partition("\n\n")[0].split()))
@@ -167,6 +187,14 @@ def parser() -> argparse.ArgumentParser:
                       help="name in the data, Label Studio user id, or e-mail address")
     for command in (back, gone):
         command.add_argument("--dry-run", dest="dry", action="store_true", help="say what would be done")
+    twin = commands.add_parser("reproduce", help="make a release again from its commit and compare every byte")
+    twin.add_argument("release", metavar="RELEASE", help="its id, or the beginning or end of it")
+    twin.add_argument("--from-cache", action="store_true", help="check the bytes in DVC's cache and remote; compute nothing")
+    twin.add_argument("--stages", nargs="+", metavar="STAGE", help="only these and the stages they need")
+    twin.add_argument("--in", dest="within", type=Path, metavar="DIR", help="where the work tree goes, outside the checkout")
+    twin.add_argument("--keep", action="store_true", help="keep the work tree")
+    twin.add_argument("--dry-run", dest="dry", action="store_true", help="say what would be done and what is promised")
+    twin.add_argument("--json", action="store_true", help="the result as one JSON object; progress goes to stderr")
     preset = commands.add_parser("preset", help="lay presets/NAME.yaml over params.yaml")
     preset.add_argument("name", metavar="NAME")
     return top
@@ -194,6 +222,7 @@ def main(words: list[str] | None = None) -> int:
         "preset": lambda: presets.apply(root, given.name),
         "ask": lambda: ask(root, given.question, given.release, given.json, given.stream),
         "feedback": lambda: feedback(root, given.delete, given.purge),
+        "reproduce": lambda: reproduce(root, given),
         "serve": lambda: serve(root, given.host, given.port),
     }
     try:

@@ -1,17 +1,26 @@
 """Settings that must hold in every process of Nightshift, in one place.
 
-Called first thing by `python -m tasks`, by the flows and by the tests, before any library reads its environment.
-A value the user has set already wins, so each of these can be overridden from outside.
+`apply` is called first thing by `python -m tasks`, by the flows and by the tests, before any library reads its environment.
+A value the user has set already wins, so each of these can be overridden from outside. `pin` is for stages alone, and there
+compute.reproducible wins: a promise about bytes must not depend on what somebody has exported.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import select
 import signal
 import sys
 import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.errors import ParamsError
+
+if TYPE_CHECKING:
+    from tasks.params import Compute
 
 SETTINGS = {
     # No hub, no telemetry: the only network is what a stage is told to use.
@@ -37,6 +46,23 @@ SETTINGS = {
     "MPLBACKEND": "Agg",
 }
 
+# compute.reproducible: any-x86. Numeric libraries choose their code by the processor they find; here they all take what
+# every x86-64-v3 processor (Intel since Haswell, AMD since Excavator) has. What holds, and what it costs: docs/decisions/0022.
+ANY_X86 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_CBWR": "COMPATIBLE",  # the one branch that MKL has for every make; AVX2 is another one on an AMD than on an Intel
+    "MKL_DYNAMIC": "FALSE",  # as many threads as it is told, not as many as it finds cores
+    "OMP_DYNAMIC": "FALSE",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",  # numpy's and scipy's BLAS
+    "OPENBLAS_NUM_THREADS": "1",
+    "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_KNL AVX512_KNM AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL",
+    "ARROW_USER_SIMD_LEVEL": "AVX2",
+}
+NEEDED = {"avx2", "fma"}  # as /proc/cpuinfo spells them
+READERS = ("torch", "numpy", "scipy", "pyarrow")  # libraries that read those settings when they are loaded
+
 RUNNERS = ("dvc", "flows.", "prefect")  # words in the command lines of the processes that run stages
 
 
@@ -47,6 +73,39 @@ def apply() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")
+
+
+def pin(compute: Compute) -> None:
+    """Set what `compute.reproducible` asks for in this process and its children; nothing for this-cpu.
+
+    ParamsError on a processor that lacks the instructions. Must come before the libraries: RuntimeError where it does not.
+    """
+    if compute.reproducible == "this-cpu":
+        return
+    here = set(_processor("flags").split())  # empty where nobody tells
+    if platform.machine() != "x86_64" or (here and not here >= NEEDED):
+        lacks = " and ".join(sorted(NEEDED - here)) or "x86-64"
+        raise ParamsError("compute.reproducible", f"is any-x86 and this processor lacks {lacks}", "take this-cpu")
+    wanted = {**ANY_X86, "OMP_NUM_THREADS": str(compute.threads)}
+    if all(os.environ.get(name) == value for name, value in wanted.items()):
+        return
+    if loaded := [name for name in READERS if name in sys.modules]:
+        raise RuntimeError(f"{', '.join(loaded)} loaded before environment.pin: the settings would come too late")
+    os.environ.update(wanted)
+
+
+def processor() -> str | None:
+    """Make, family and model of the processor, as it numbers itself; None where nobody tells."""
+    told = [_processor(key) for key in ("vendor_id", "cpu family", "model")]
+    return " ".join(told) if all(told) else None
+
+
+def _processor(key: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == key), "")
 
 
 def die_with_parent(levels: int = 3) -> None:
@@ -67,8 +126,7 @@ def die_with_parent(levels: int = 3) -> None:
         ancestors.pop()
     if not ancestors:
         return
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
+    end_with_parent()
     try:
         watched = [os.pidfd_open(pid) for pid in ancestors]
     except ProcessLookupError:
@@ -79,6 +137,13 @@ def die_with_parent(levels: int = 3) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=wait, name="dies-with-parent", daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process when the one that started it ends; also as `preexec_fn`. Linux only."""
+    pr_set_pdeathsig = 1
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
 
 
 def _command(pid: int) -> str:

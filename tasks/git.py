@@ -8,6 +8,7 @@ told git a name: then, and only then, the fallback identity signs.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from tasks.errors import ServiceError
 
 FALLBACK = {"user.name": "Nightshift", "user.email": "nightshift@localhost"}
+NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
 MAX_DIRTY = 50  # paths that a release names as uncommitted
 
 
@@ -143,6 +145,35 @@ def _read(root: Path, *words: str, given: bytes = b"") -> subprocess.CompletedPr
         )
     except FileNotFoundError:
         raise ServiceError("git", "is not installed", "install it: what made a release stands in its commits") from None
+
+
+def read(root: Path, commit: str, path: str) -> str | None:
+    """A file (relative to `root`) as a commit has it; None where it has none, or where there is no such commit."""
+    content = blobs(root, [f"{commit}:./{path}"])[0]
+    return None if content is None else content.decode()
+
+
+def commits_of(root: Path, path: str) -> list[str]:
+    """Commits of all branches that changed `path`, the oldest first."""
+    return _git(root, "log", "--all", "--topo-order", "--reverse", "--format=%H", "--", path).stdout.split()
+
+
+def add_worktree(root: Path, folder: Path, commit: str) -> Path:
+    """Check `commit` out in the new work tree `folder`, without hooks; returns where `root` lies in it."""
+    _git(root, *NO_HOOKS, "worktree", "add", "--quiet", "--force", "--detach", str(folder), commit)
+    return folder / _git(root, "rev-parse", "--show-prefix").stdout.strip()
+
+
+def switch(worktree: Path, commit: str) -> None:
+    """Check another commit out there, whatever has been edited."""
+    _git(worktree, *NO_HOOKS, "checkout", "--quiet", "--force", "--detach", commit)
+
+
+def forget_worktree(root: Path, folder: Path) -> None:
+    """Let git forget a work tree, and remove it; one that is gone or half there is no error."""
+    _git(root, "worktree", "remove", "--force", "--force", str(folder), check=False)
+    shutil.rmtree(folder, ignore_errors=True)
+    _git(root, "worktree", "prune")
 
 
 def _literal(paths: Sequence[str]) -> list[str]:

@@ -48,6 +48,14 @@ class Compute(Section):
         description="arithmetic of the stages that state none of their own. Trainings keep fp32 weights and make matrix "
                     "products in it (autocast); stages that only answer have their weights in it too")
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes a GPU where there is one")
+    reproducible: Literal["this-cpu", "any-x86"] = Field(
+        description="equal bytes again on this kind of processor, or on x86 processors of any make (tasks/environment.py)")
+
+    @model_validator(mode="after")
+    def _on_a_cpu(self) -> Compute:
+        if self.reproducible == "any-x86" and self.device != "cpu":
+            raise ValueError(f"reproducible: any-x86 needs device: cpu, not {self.device}")
+        return self
 
     def at(self, precision: str | None) -> Compute:
         """The same place with a stage's own precision, where it has one."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import Field
 
+from tasks import environment
 from tasks.errors import DataError, ModelError
 from tasks.figures import figures_from
 from tasks.files import read_json, read_jsonl, sha256_file, sha256_tree, write_json
@@ -195,7 +196,9 @@ def stack(compute: Compute, requirements: Path) -> dict[str, Any]:
         "system": platform.system(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "processor": None if compute.reproducible == "any-x86" else environment.processor(),
         "threads": compute.threads,
+        "reproducible": compute.reproducible,
         "precision": compute.precision,
         "torch_build": {
             "git": torch.version.git_version,

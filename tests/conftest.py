@@ -11,7 +11,6 @@ import secrets  # noqa: E402
 
 import pytest  # noqa: E402  (after the settings, as every library must be)
 
-
 SERVERS = ("label_studio", "weaviate_server", "api")  # session fixtures below: one of each, not one a worker
 
 

@@ -8,7 +8,7 @@ from tasks.files import write_jsonl
 from tasks.params import Compute
 from tests.training_fixtures import TEMPLATES, instruction_rows, write_start
 
-CPU = Compute(threads=2, precision="fp32", device="cpu")
+CPU = Compute(threads=2, precision="fp32", device="cpu", reproducible="this-cpu")
 
 
 def write_base(folder: Path, start: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from tasks import environment
+from tasks.__main__ import STAGES
+from tasks.errors import ParamsError
+from tests.evaluation_fixtures import CPU
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,6 +34,64 @@ def test_what_the_user_set_wins(monkeypatch):
     environment.apply()
     assert os.environ["HF_HUB_OFFLINE"] == "0"
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+ANY = CPU.model_copy(update={"reproducible": "any-x86", "threads": 3})
+DOOR = """
+import os, pathlib, sys, yaml
+import tasks.__main__ as door
+from tasks.reports import Report
+class Told(Report):
+    settings: dict[str, str]
+def stage(out: pathlib.Path) -> Told:
+    return Told(settings={name: os.environ.get(name, "") for name in door.environment.ANY_X86})
+door.stage_function = lambda name: stage
+params = yaml.safe_load(open(sys.argv[1]))
+params["compute"].update(device="cpu", reproducible=sys.argv[2])
+open("params.yaml", "w").write(yaml.safe_dump(params))
+door.run("stage", ["--out", "out", "--metrics", "told.json"])
+"""
+
+
+@pytest.mark.parametrize("mode", ["this-cpu", "any-x86"])
+def test_a_stage_is_pinned_as_params_yaml_says(tmp_path, mode):
+    """Through the door that every stage takes, in a process of its own: all settings, whatever was exported, or none."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_CORETYPE": "Zen"}
+    given = {name: env.get(name, "") for name in environment.ANY_X86}
+    done = subprocess.run([sys.executable, "-c", DOOR, ROOT / "params.yaml", mode], cwd=tmp_path, env=env, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    told = json.loads((tmp_path / "told.json").read_text())["settings"]
+    assert told == (environment.ANY_X86 if mode == "any-x86" else given)
+
+
+def test_a_processor_that_cannot_is_refused_and_so_is_being_late(monkeypatch):
+    """A Nehalem has no AVX2; a library that is loaded has made its choice. this-cpu asks for nothing and sets nothing."""
+    monkeypatch.setattr(environment, "_processor", lambda key: "fpu sse4_2 fma")
+    with pytest.raises(ParamsError, match="is any-x86 and this processor lacks avx2; take this-cpu"):
+        environment.pin(ANY)
+    monkeypatch.setattr(environment, "_processor", lambda key: "fpu sse4_2 fma avx2")
+    monkeypatch.setitem(sys.modules, "numpy", sys)
+    with pytest.raises(RuntimeError, match=r"numpy.* loaded before environment\.pin"):
+        environment.pin(ANY)
+    before = dict(os.environ)
+    environment.pin(CPU)
+    assert dict(os.environ) == before
+    for name, value in {**environment.ANY_X86, "OMP_NUM_THREADS": "3"}.items():
+        monkeypatch.setenv(name, value)
+    environment.pin(ANY)  # they are all set: nothing comes too late
+
+
+def test_no_stage_loads_a_numeric_library_before_it_works():
+    """The door pins after it has imported the stage's module, so that import must not load what reads the settings."""
+    code = f"""
+import importlib, sys
+from tasks import environment, params
+for stage in {STAGES}:
+    importlib.import_module(f"tasks.{{stage}}")
+print([name for name in environment.READERS if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def running(pid: int) -> bool:

@@ -50,6 +50,13 @@ def test_a_wrong_value_shows_what_was_found(tmp_path):
         load(path)
 
 
+def test_bytes_for_any_processor_need_a_processor(tmp_path):
+    """A GPU adds in an order of its own, so `device: auto` would be a promise that hangs on the machine."""
+    path = changed(tmp_path, lambda raw: raw["compute"].update(reproducible="any-x86"))
+    with pytest.raises(ParamsError, match=r"compute: .*reproducible: any-x86 needs device: cpu, not auto"):
+        load(path)
+
+
 def test_every_problem_is_listed_at_once(tmp_path):
     """Two mistakes, one run."""
     path = changed(tmp_path, lambda raw: (raw["compute"].update(threads=0), raw["seed"].update(value=-1)))

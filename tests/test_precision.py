@@ -16,7 +16,7 @@ from tasks.params import Compute
 from tasks.training import models
 
 ROOT = Path(__file__).parents[1]
-CPU = Compute(threads=2, precision="fp32", device="cpu")
+CPU = Compute(threads=2, precision="fp32", device="cpu", reproducible="this-cpu")
 
 
 def read(tmp_path, **changes):
@@ -64,7 +64,7 @@ def test_a_gpu_that_lacks_bf16(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla P100")
-    cuda = Compute(threads=2, precision="bf16", device="cuda")
+    cuda = Compute(threads=2, precision="bf16", device="cuda", reproducible="this-cpu")
     with pytest.raises(ModelError, match=r"evaluate\.precision: is bf16, which Tesla P100 cannot compute in; take fp32 or fp16"):
         models.check_precision(cuda, "evaluate.precision", training=False)
     models.check_precision(cuda.at("fp16"), "sft.precision", training=True)

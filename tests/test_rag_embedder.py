@@ -15,7 +15,7 @@ from tasks.rag.embedders.folders import MINILM_PACKAGE, locate
 from tasks.rag.embedders.local import LocalEmbedder, weights_hash
 from tests.rag_fixtures import STARTER, write_transformer, write_word_model
 
-CPU = Compute(threads=2, precision="fp32", device="cpu")
+CPU = Compute(threads=2, precision="fp32", device="cpu", reproducible="this-cpu")
 CFG = Embed(
     precision=None,
     model="starter",
