@@ -179,9 +179,9 @@ def _dense(folder: Path, prompts: list[list[int]]) -> Logits:
 
 def _kernel(model: Path, prompts: list[list[int]], params: Params) -> Logits:
     """The folder as the service loads it."""
-    from tasks.training.quantized import load_int4
+    from tasks.training.quantized import load_quantized
 
-    return {name: rows.cpu() for name, rows in logits(load_int4(model, params.compute)[0], prompts).items()}
+    return {name: rows.cpu() for name, rows in logits(load_quantized(model, params.compute)[0], prompts).items()}
 
 
 def _config(folder: Path) -> Any:
