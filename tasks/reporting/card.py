@@ -100,8 +100,8 @@ def gate(facts: Facts) -> list[Any]:
     """The verdict in words, what was compared with, and every rule."""
     judged = facts.told["gate"]
     heading = verdict.verdict(judged)[1]
-    rules, failed = plural(len(judged["reasons"]), "rule"), [reason for reason in judged["reasons"] if not reason["passed"]]
-    said = f"{heading}: {f'{len(failed)} of {rules} did not hold' if failed else f'all {rules} held'}."
+    failed, rules = [reason for reason in judged["reasons"] if not reason["passed"]], plural(len(judged["reasons"]), "rule")
+    said = f"{heading}: {len(failed)} of {rules} did not hold." if failed else f"{heading}: of {rules} none failed."
     if "model_of" in facts.manifest:
         said += " Only the rules on search were asked, for the model was live."
     if live := judged.get("champion_search") or judged.get("champion"):
