@@ -102,7 +102,7 @@ def in_full(release: Record) -> list[str]:
 
 def _part(name: str, facts: Record, outs: Record) -> str:
     dvc = outs.get(facts["path"])
-    return f"  {name:<14}{facts['sha256']}  {facts['bytes'] / 1e6:9.2f} MB  {facts['path']}" + (f"  dvc {dvc}" if dvc else "")
+    return f"  {name:<14}{facts['sha256']}  {facts['bytes']:>13,} bytes  {facts['path']}" + (f"  dvc {dvc}" if dvc else "")
 
 
 def verdict(manifest: Record) -> list[str]:
@@ -133,8 +133,10 @@ def _settings(ours: Record | None, theirs: Record | None) -> list[str]:
         return []
     a, b = flat(ours), flat(theirs)
     changed = [key for key in sorted({*a, *b}) if a.get(key) != b.get(key)]
-    return [f"params: {'the same' if not changed else 'they differ'}",
-            *(f"  {key}: {b.get(key, 'absent')} → {a.get(key, 'absent')}" for key in changed)]
+    return [
+        f"params: {'the same' if not changed else 'they differ'}",
+        *(f"  {key}: {b.get(key, 'absent')} → {a.get(key, 'absent')}" for key in changed),
+    ]
 
 
 def card(root: Path, name: str) -> list[str]:

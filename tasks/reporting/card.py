@@ -100,8 +100,8 @@ def gate(facts: Facts) -> list[Any]:
     """The verdict in words, what was compared with, and every rule."""
     judged = facts.told["gate"]
     heading = verdict.verdict(judged)[1]
-    count, failed = plural(len(judged["reasons"]), "rule"), [reason for reason in judged["reasons"] if not reason["passed"]]
-    said = f"{heading}: {f'{len(failed)} of {count} did not hold' if failed else f'all {count} held'}."
+    failed, count = [reason for reason in judged["reasons"] if not reason["passed"]], plural(len(judged["reasons"]), "rule")
+    said = f"{heading}: {len(failed)} of {count} did not hold." if failed else f"{heading}: of {count} none failed."
     if "model_of" in facts.manifest:
         said += " Only the rules on search were asked, for the model was live."
     if live := judged.get("champion_search") or judged.get("champion"):

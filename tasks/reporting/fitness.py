@@ -36,7 +36,7 @@ MEASURES = {
     "over_abstains": "says so although they do",
 }
 EXAMPLE = {"en": ("When does the shop open?", "Shop\nIt opens at 9:00."), "zh": ("商店几点开门？", "商店\n开门时间：9:00。")}
-LOADING = '''\
+LOADING = """\
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -51,7 +51,7 @@ asked = tokenizer.apply_chat_template(
 )
 told = model.generate(**asked, max_new_tokens={tokens}, do_sample=False)
 print(tokenizer.decode(told[0, asked["input_ids"].shape[1]:], skip_special_tokens=True))
-'''
+"""
 
 
 def use(facts: Facts) -> list[Any]:
@@ -103,9 +103,7 @@ def loading(facts: Facts) -> list[Any]:
     asked, note = EXAMPLE.get(language, EXAMPLE["en"])
     lines = grounded(asked, [note], language, words).splitlines(keepends=True)
     question = "(\n" + "".join(f"    {line!r}\n" for line in lines) + ")"
-    code = LOADING.format(
-        folder=told["parts"]["model"]["path"], question=question, tokens=told["answering"]["max_new_tokens"]
-    )
+    code = LOADING.format(folder=told["parts"]["model"]["path"], question=question, tokens=told["answering"]["max_new_tokens"])
     said = (
         "With the packages below (transformers loads GPTQ by way of gptqmodel and optimum). The chat template is in the folder. "
         "The search index is opened by nightshift serve and nightshift ask, which verify every part first."
@@ -123,8 +121,11 @@ def evaluation(facts: Facts) -> list[Any]:
         blocks.append(Paragraph("The answers over these documents were not measured: the model was live, the documents are new."))
     blocks += [searched(facts.of("retrieve")), *held_out(evaluate)]
     pairs = {"people's held-out pairs": "preferences", "differ in correctness": "correctness", "differ in style": "style"}
-    ordered = [(words, shown(reward[key]["accuracy"]), f"{reward[key]['accuracy']['n']:,}")
-               for words, key in pairs.items() if reward[key] is not None]
+    ordered = [
+        (words, shown(reward[key]["accuracy"]), f"{reward[key]['accuracy']['n']:,}")
+        for words, key in pairs.items()
+        if reward[key] is not None
+    ]
     if ordered:
         blocks.append(Table("The reward model orders pairs rightly", ("pairs", "%", "pairs in all"), ordered))
     return blocks
@@ -162,10 +163,14 @@ def over_documents(answers: Figures) -> Table:
     spoken = {code: name for code, name in ALL.items() if code in answers["right"]}
     rows = [(words, *(shown(answers[key].get(code)) for code in spoken)) for key, words in ANSWERED.items()]
     rest = ["–"] * (len(spoken) - 1)
-    rows += [
-        ("says so, of those that no document answers", shown(answers["abstains"]["recall"]), *rest),
-        ("ends by itself", shown(answers["ended"]), *rest),
-    ] if spoken else []
+    rows += (
+        [
+            ("says so, of those that no document answers", shown(answers["abstains"]["recall"]), *rest),
+            ("ends by itself", shown(answers["ended"]), *rest),
+        ]
+        if spoken
+        else []
+    )
     return Table(f"The quantized model, {plural(answers['questions'], 'question')} on documents", ("", *spoken.values()), rows)
 
 

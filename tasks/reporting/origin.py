@@ -70,7 +70,7 @@ def provenance(facts: Facts) -> list[Any]:
     tables = [
         Table(
             WHAT[group],
-            ("what", "path", "bytes", "SHA-256", *(("DVC",) if outs else ())),
+            ("what", "path", "bytes", *(("DVC",) if outs else ()), "SHA-256"),
             [_row(name, part, outs) for name, part in told[group].items()],
             words=5,
             folded=group == "metrics",
@@ -85,7 +85,7 @@ def provenance(facts: Facts) -> list[Any]:
 def _row(name: str, part: Mapping[str, Any], outs: Mapping[str, str]) -> tuple[Any, ...]:
     size = Cell(f"{part['bytes']:,}", "number")
     dvc = (Cell(outs.get(part["path"]) or "–", "hash"),) if outs else ()
-    return (name, Cell(part["path"], "code"), size, Cell(part["sha256"], "hash"), *dvc)
+    return (name, Cell(part["path"], "code"), size, *dvc, Cell(part["sha256"], "hash"))
 
 
 def _weights(told: Mapping[str, Any]) -> dict[str, str]:
