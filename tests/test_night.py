@@ -134,6 +134,27 @@ def test_new_documents_go_live_without_training(night):
     assert ", 0 to run" in again and f"documents: nothing new; {second} stays live" in again
 
 
+def test_releases_are_made_again_from_their_commits(night):
+    """The whole release computed again as far as embeddings, with the gate's settings that were never committed; both
+    releases out of the cache, the second without the model, which is the first one's."""
+    second = (night / "releases/LIVE").read_text().strip()
+    first = json.loads((night / f"releases/{second}.json").read_text())["previous"]
+    made, cached, documents = (
+        json.loads(told[told.index("{\n") :])
+        for words in ([first, "--stages", "base", "embed"], [first, "--from-cache"], [second, "--from-cache"])
+        for told in [run(night, *NIGHTSHIFT, "reproduce", *words, "--json").stdout]
+    )
+    assert sorted(step["stage"] for step in made["steps"]) == ["base", "embed"] and made["stack"] == {}
+    assert made["commit"] == json.loads((night / f"releases/{first}.json").read_text())["git"]["commit"]
+    assert "gate.correct: 0.6 → None" in made["params"]
+    graph = yaml.safe_load((night / "dvc.yaml").read_text())["stages"]
+    assert sorted(step["stage"] for step in cached["steps"]) == sorted(graph)
+    assert sorted(step["stage"] for step in documents["steps"]) == ["embed", "index", "prepare", "retrieve", "validate"]
+    assert sorted(line.split()[0] for line in documents["elsewhere"]) == ["chat_template", "model"]
+    for found in (made, cached, documents):
+        assert {one["found"] == one["released"] for one in found["artifacts"]} == {True}
+
+
 @pytest.mark.service
 def test_what_people_say_is_in_the_next_release(night, label_studio, monkeypatch):
     """Answers that a night sampled are judged in a real browser. The next night takes the judgements in by itself, trains the

@@ -99,4 +99,4 @@ def forecast(checkout: Path, stages: Sequence[str]) -> str:
     if not costs:
         return "how long it takes is not known here: no night has run in this checkout"
     minutes, cpu = (sum(cost[key] for cost in costs) / 60 for key in ("seconds", "cpu_seconds"))
-    return f"{len(costs)} of {len(stages)} stages took {minutes:.1f} min here last time, {cpu:.1f} of a processor"
+    return f"{len(costs)} of {len(stages)} stages took {minutes:.1f} min here last time ({cpu:.1f} min of one processor)"
