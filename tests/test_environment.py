@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,6 +93,12 @@ print([name for name in environment.READERS if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_no_stage_takes_a_square_root_that_makers_do_in_their_own_way():
+    """torch.sqrt of fp32 on a CPU is MKL's, which rests on rsqrtps: docs/decisions/0022."""
+    code = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tasks").rglob("*.py")}
+    assert [str(path) for path, text in code.items() if re.search(r"\.sqrt\(\)|torch\.sqrt\(", text)] == []
 
 
 def running(pid: int) -> bool:
