@@ -21,6 +21,7 @@ from tasks.bootstrap import bootstrap
 from tasks.errors import GateError, NightshiftError, ServiceError
 from tasks.figures import figures_from, stage_of, text
 from tasks.files import sha256_file, write_json
+from tasks.lock import BusyError
 from tasks.params import Params
 
 CHATTER = re.compile(  # lines of DVC and of libraries that say nothing about the work; the log file has them all
@@ -180,7 +181,7 @@ def promote_release(night: Night, approved: bool) -> str:
         return f"waits for approval (nightshift promote); {standing}"
     try:
         done = promote.promote(night.root, datetime.now(UTC))
-    except GateError as error:
+    except (GateError, BusyError) as error:
         return f"{error}; {standing}"
     get_run_logger().info("%s is live", done.release)
     return ". ".join([f"{done.release} is live" + (f" (before: {done.before})" if done.before else ""), *done.notes])
