@@ -35,7 +35,7 @@ def made(tmp_path) -> Two:
     return two_releases(tmp_path)
 
 
-def until(true, seconds: float = 60) -> None:
+def until(true, seconds: float = 180) -> None:
     """Wait for it."""
     end = time.monotonic() + seconds
     while not true():
