@@ -146,7 +146,7 @@ def test_releases_are_made_again_from_their_commits(night):
     )
     assert sorted(step["stage"] for step in made["steps"]) == ["base", "embed"] and made["stack"] == {}
     assert made["commit"] == json.loads((night / f"releases/{first}.json").read_text())["git"]["commit"]
-    assert "gate.correct: 0.6 → None" in made["params"]
+    assert "gate.correct: 0.6 → null" in made["params"]
     graph = yaml.safe_load((night / "dvc.yaml").read_text())["stages"]
     assert sorted(step["stage"] for step in cached["steps"]) == sorted(graph)
     assert sorted(step["stage"] for step in documents["steps"]) == ["embed", "index", "prepare", "retrieve", "validate"]

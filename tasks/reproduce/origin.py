@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def _differences(name: str, there: Any, then: Any) -> list[str]:
     if isinstance(there, dict) and isinstance(then, dict):
         keys = [key for key in {**there, **then} if there.get(key) != then.get(key)]
         return [line for key in keys for line in _differences(f"{name}.{key}", there.get(key), then.get(key))]
-    return [f"{name}: {there} → {then}"]
+    return [f"{name}: {json.dumps(there, ensure_ascii=False)} → {json.dumps(then, ensure_ascii=False)}"]
 
 
 def changed_inputs(there: Workspace) -> list[str]:
