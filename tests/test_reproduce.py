@@ -16,18 +16,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks import git, promote
+from tasks import git, params, promote, release
 from tasks.errors import GateError, ParamsError
 from tasks.files import read_json, write_json
 from tasks.lock import BusyError
 from tasks.reproduce import HOME, reproduce, stack
+from tasks.reproduce.workspace import Workspace
 from tests import minigraph
 
 ROOT = Path(__file__).parent.parent
 NIGHT = datetime(2026, 11, 24, 3, tzinfo=UTC)
 STACK = """
 import os
-def stack(compute):
+def stack(compute, requirements):
     milk = os.environ.get("MINI_MILK", "1")
     return {"threads": 2, "instruction_set": os.environ.get("MINI_ISA", "AVX2"), "packages": {"milk": milk}}
 """
@@ -57,7 +58,7 @@ def _released() -> Path:
     (root / "tasks/params.py").write_text(PARAMS)
     (root / "tasks/release.py").write_text(STACK)
     stage = (root / "stage.py").read_text()
-    manifest = '"stack": __import__("tasks.release").release.stack(None)'
+    manifest = '"stack": __import__("tasks.release").release.stack(None, None)'
     (root / "stage.py").write_text(stage.replace('"stack": {"threads": 2}', manifest).replace(
         "name, *inputs", DIES + "name, *inputs", 1).replace(
         "text = ", 'taste = os.environ.get("MINI_TASTE", "") if name == "sft" else ""\ntext = taste + ', 1))
@@ -294,6 +295,13 @@ def working(process: Path, folder: Path) -> bool:
         return Path(os.readlink(process / "cwd")).is_relative_to(folder)
     except OSError:
         return False
+
+
+def test_this_code_is_asked_as_its_release_stage_asks():
+    """The small repository above has a stack of its own; this one is what a release's manifest says of this machine."""
+    told = stack.present(Workspace(ROOT, ROOT, ROOT))
+    compute = params.load(ROOT / "params.yaml").compute
+    assert told == json.loads(json.dumps(release.stack(compute, ROOT / "requirements.lock")))
 
 
 def test_the_pins_of_requirements_lock_are_compared_with_what_is_installed():

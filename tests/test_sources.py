@@ -8,6 +8,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -237,18 +238,15 @@ def test_fetch_says_what_it_did_and_tracks_it(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
+def postgres():
     """A PostgreSQL server of our own on loopback; its URL holds a password."""
     if not shutil.which("initdb") or not shutil.which("postgres"):
         pytest.skip("tier service: no PostgreSQL server (initdb, postgres) on PATH")
     import asyncpg
 
-    folder = tmp_path_factory.mktemp("postgres")
+    folder = Path(tempfile.mkdtemp(prefix="nightshift-postgres-"))  # pytest's own folders are for its user's eyes alone
     user = "nobody" if os.getuid() == 0 else None  # the server refuses to run as root
-    if user:
-        shutil.chown(folder, user)
-        for parent in [folder.parent, folder.parent.parent]:
-            parent.chmod(0o755)
+    shutil.chown(folder, user) if user else None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -274,6 +272,7 @@ def postgres(tmp_path_factory):
     finally:
         server.terminate()
         server.wait(30)
+        shutil.rmtree(folder)
 
 
 def execute(url: str, statement: str) -> None:

@@ -99,6 +99,7 @@ def serve(cfg: Webhook, secret: str, ring: Callable[[int], None], ready: Callabl
     import uvicorn
 
     listening = server.bind(cfg.host, cfg.port, "set labelling.webhook.port to another")
+    listening.listen()  # now: what is judged while `ready` runs waits in the queue, and a start that is told of is one
     server.log_to(sys.stderr, log.name)
     host, port = listening.getsockname()[:2]
     ready(host, port)

@@ -35,7 +35,7 @@ environment.apply()
 compute = params.load(Path("params.yaml")).compute
 getattr(environment, "pin", lambda compute: None)(compute)
 from tasks.release import stack
-print(json.dumps({"code": tasks.__file__, "stack": stack(compute)}))
+print(json.dumps({"code": tasks.__file__, "stack": stack(compute, Path("requirements.lock"))}))
 """
 
 

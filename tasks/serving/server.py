@@ -52,7 +52,7 @@ def settings(app: object, seconds: float) -> object:
 
 
 def bind(host: str, port: int, remedy: str = "take another: nightshift serve --port 8322") -> socket.socket:
-    """A listening socket; ServiceError with this remedy when the address cannot be had."""
+    """A socket with this address, not yet listening; ServiceError with this remedy when the address cannot be had."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
