@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import Field
 
 from tasks import environment
-from tasks.errors import DataError, ModelError
+from tasks.errors import DataError
 from tasks.figures import figures_from
 from tasks.files import read_json, read_jsonl, sha256_file, sha256_tree, write_json
 from tasks.params import Compute, Recipe
@@ -26,8 +26,9 @@ from tasks.rag.prompt import TEMPLATES
 from tasks.records import part
 from tasks.reporting import card
 from tasks.reports import Report
+from tasks.training.folders import TEMPLATE, check_same_chat
 
-MANIFEST, TEMPLATE, JUDGEMENTS = "manifest.json", "chat_template.jinja", "judgements.json"
+MANIFEST, JUDGEMENTS = "manifest.json", "judgements.json"
 STAGES = (  # that lead to a release: their figures are part of it
     "validate",
     "prepare",
@@ -97,16 +98,10 @@ def release(
     was trained on: judgements.json names the judgements in it. `int4`, `embedded` and `index` serve together; the others are
     what they were made from and judged by. `figures`: the folder of the stages' metrics, the gate's verdict among them;
     `requirements`: requirements.lock. The prompt's words and the settings of section answers go in too, so that a release is
-    asked as it was judged, whatever the code and params.yaml say by then. ModelError where the model's chat template is not
-    the base's.
+    asked as it was judged, whatever the code and params.yaml say by then. ModelError where the model's chat template or the
+    tokens that end and fill its answers are not the base's.
     """
-    template, trained = int4 / TEMPLATE, base / TEMPLATE
-    if not template.is_file() or not trained.is_file() or template.read_bytes() != trained.read_bytes():
-        raise ModelError(
-            str(template),
-            f"is not the template the model was trained with ({trained})",
-            "run the stages again: dvc repro quantize",
-        )
+    tokens = check_same_chat(base, int4)
     files = {stage: figures / f"{stage}.json" for stage in STAGES}
     metrics = {stage: read_json(path) for stage, path in files.items()}
     judged = judgements(dataset)
@@ -115,13 +110,14 @@ def release(
     manifest = {
         "name": recipe.release.name,
         "license": recipe.release.license,
-        "parts": named({"model": int4, "chat_template": template, "embedded": embedded, "index": index}),
+        "parts": named({"model": int4, "chat_template": int4 / TEMPLATE, "embedded": embedded, "index": index}),
         "made_from": named(made_from),
         "evaluation": named({"evaluation": evaluation, "retrieval": retrieval, "answers": answers}),
         "metrics": named(files),
         "base": {"path": base.as_posix(), "sha256": sha256_tree(base), **{key: metrics["base"].get(key) for key in BASE}},
         "embedding": facts(embedded / MANIFEST),
         "index": facts(index / MANIFEST),
+        "tokens": tokens,
         "prompt": {language: asdict(words) for language, words in TEMPLATES.items()},
         "answering": recipe.answers.model_dump(mode="json"),
         "figures": figures_from(recipe.release.figures, figures),

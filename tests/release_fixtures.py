@@ -9,14 +9,21 @@ from typing import Any
 from tasks import params
 from tasks.files import write_atomic, write_json, write_jsonl
 from tasks.params import Recipe
-from tasks.release import JUDGEMENTS, MANIFEST, TEMPLATE
+from tasks.release import JUDGEMENTS, MANIFEST
 from tasks.reports import Report
+from tasks.training.folders import TEMPLATE
 from tests.report_metrics import HASH, metrics
 
 ROOT = Path(__file__).parent.parent
 RECIPE = params.load(ROOT / "params.yaml").section(Recipe)
 FOLDERS = ("dataset", "base", "sft", "reward", "align", "merged", "int4", "embedded", "index", "evaluation", "retrieval",
            "answers")
+CHAT = {  # what the files of a model folder say of the tokens that end and fill an answer
+    "tokenizer.json": {"model": {"vocab": {"<|im_end|>": 3, "<|pad|>": 1}}},
+    "tokenizer_config.json": {"eos_token": "<|im_end|>", "pad_token": "<|pad|>"},
+    "config.json": {"eos_token_id": 3, "pad_token_id": 1},
+    "generation_config.json": {"eos_token_id": 3, "pad_token_id": 1},
+}
 FILES = {MANIFEST, JUDGEMENTS, "README.md", "card.html"}  # that the stage writes
 
 
@@ -43,6 +50,8 @@ def write_inputs(folder: Path, reports: Mapping[str, Report] | None = None) -> d
             write_atomic(paths[name] / "content.txt", f"{name}\n")
     for name in ("int4", "base"):
         _once(paths[name] / TEMPLATE, "{{ messages }}")
+        for file, content in CHAT.items():
+            _once(paths[name] / file, content)
     _once(paths["embedded"] / MANIFEST, {"model": "starter", "dim": 64, "weights_sha256": HASH, "problems": ["x"]})
     _once(paths["index"] / MANIFEST, {"build": "b-3f1c0a9d", "chunks": 3})
     for kind in ("preferences", "instructions"):

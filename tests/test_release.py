@@ -65,6 +65,7 @@ def test_manifest_names_all_parts_and_all_they_came_from(night):
     assert manifest["answering"] == RECIPE.answers.model_dump(mode="json") == manifest["params"]["answers"]
     assert manifest["params"]["sft"]["lora"]["r"] == RECIPE.sft.lora.r and "serve" not in manifest["params"]
     assert {language: Template(**words) for language, words in manifest["prompt"].items()} == TEMPLATES
+    assert manifest["tokens"] == {"eos_token_id": 3, "pad_token_id": 1}
     assert manifest["data"] == {"dvc": "data.dvc", "md5": f"{HASH[:32]}.dir", "files": 81, "bytes": 2100000}
     assert manifest["embedding"] == {"model": "starter", "dim": 64, "weights_sha256": HASH}
     assert manifest["index"]["build"] == "b-3f1c0a9d"
@@ -102,10 +103,14 @@ def test_stack_names_processor_threads_builds_and_every_pin(tmp_path):
     assert made["packages"]["torch"].startswith("2.") and made["instruction_set"] and made["torch_build"]["git"]
 
 
-def test_another_chat_template_is_refused(night):
-    """A model served with another template than it was trained with answers another language."""
-    (night / "artifacts/int4/chat_template.jinja").write_text("{{ other }}")
-    with pytest.raises(ModelError, match="not the template the model was trained with"):
+@pytest.mark.parametrize("file, content, said", [
+    ("chat_template.jinja", "{{ other }}", "is another template than artifacts/base/chat_template.jinja"),
+    ("generation_config.json", '{"eos_token_id": 0, "pad_token_id": 1}', "has eos_token_id 0, and artifacts/base/"),
+])
+def test_another_chat_template_or_end_token_is_refused(night, file, content, said):
+    """A model served with another template than it was trained with answers another language, or for ever."""
+    (night / "artifacts/int4" / file).write_text(content)
+    with pytest.raises(ModelError, match=f"artifacts/int4/{file}: {said}"):
         make("out")
 
 

@@ -18,9 +18,10 @@ TEMPLATE = "chat_template.jinja"
 TOKENS = {"eos_token": "eos_token_id", "pad_token": "pad_token_id"}  # in tokenizer_config.json → in both configs
 
 
-def check_same_chat(first: Path, *others: Path) -> None:
+def check_same_chat(first: Path, *others: Path) -> dict[str, int | list[int] | None]:
     """Raise ModelError, naming both places, unless all folders have the same template, and the same end and pad token in
-    tokenizer, config and generation config. `first` is what the others are held to, and itself where nothing is said yet."""
+    tokenizer, config and generation config. `first` is what the others are held to, and itself where nothing is said yet.
+    Returns the ids that they agree on: eos_token_id, pad_token_id."""
     known: dict[str, tuple[str, Any]] = {}
     for folder in (first, *others):
         for what, place, value in facts(folder):
@@ -30,6 +31,7 @@ def check_same_chat(first: Path, *others: Path) -> None:
                         f"has {what} {value}, and {there} has {expected}")
                 raise ModelError(place, said,
                                  "run the stages that write them again: dvc repro base, and what follows")
+    return {key: known[key][1] for key in TOKENS.values()}
 
 
 def facts(folder: Path) -> Iterator[tuple[str, str, Any]]:
