@@ -209,6 +209,9 @@ def stack(compute: Compute, requirements: Path) -> dict[str, Any]:
 def pins(requirements: Path) -> dict[str, Any]:
     """requirements.lock by its hash, and in what the environment differs from it: "absent", or the version that is there."""
     pinned = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", requirements.read_text(encoding="utf-8"), re.MULTILINE))
-    there = {re.sub(r"[-_.]+", "-", each.name).lower(): each.version for each in metadata.distributions() if each.name}
+    there: dict[str, str] = {}
+    for each in metadata.distributions():  # in the order of sys.path: of two with one name, the first is what is imported
+        if each.name:
+            there.setdefault(re.sub(r"[-_.]+", "-", each.name).lower(), each.version)
     otherwise = {name: there.get(name, "absent") for name, version in pinned.items() if there.get(name) != version}
     return {"sha256": sha256_file(requirements), "packages": len(pinned), "otherwise": otherwise}

@@ -14,6 +14,7 @@ import pytest  # noqa: E402  (after the settings, as every library must be)
 SERVERS = ("label_studio", "weaviate_server", "api")  # session fixtures below: one of each, not one a worker
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip the gpu tier where there is no GPU (torch is only asked when such a test was collected), and for `make test`,
     where several workers share the work: a file's tests stay together, those of one server do, and the longest begin."""

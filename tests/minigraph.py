@@ -88,7 +88,7 @@ def _template() -> Path:
     (root / "dvc.yaml").write_text(yaml.safe_dump(graph(), sort_keys=False))
     for name in ("champion.json", "champion-search.json"):
         (root / name).write_text('{\n "release": null\n}\n')
-    (root / ".gitignore").write_text("/artifacts/\n/.nightshift/\n/ran.log\n/.remote/\n/data/\n")
+    (root / ".gitignore").write_text("/artifacts/\n/.nightshift/\n/ran.log\n/.remote/\n/data/\n__pycache__/\n")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["release"]["figures"] = {"right %": "evaluate.right.share", "letters": "prepare.letters"}
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True))
