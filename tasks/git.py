@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,6 +162,81 @@ def add_worktree(root: Path, folder: Path, commit: str) -> Path:
     """Check `commit` out in the new work tree `folder`, without hooks; returns where `root` lies in it."""
     _git(root, *NO_HOOKS, "worktree", "add", "--quiet", "--force", "--detach", str(folder), commit)
     return folder / _git(root, "rev-parse", "--show-prefix").stdout.strip()
+
+
+def add_branch_worktree(root: Path, folder: Path, branch: str) -> Path:
+    """Check `branch` out in the new work tree `folder`, made at the present commit where there is none; returns where `root`
+    lies in it."""
+    known = _git(root, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}", check=False).returncode == 0
+    named = [str(folder), branch] if known else ["-b", branch, str(folder), "HEAD"]
+    _git(root, *NO_HOOKS, "worktree", "add", "--quiet", "--force", *named)
+    return folder / _git(root, "rev-parse", "--show-prefix").stdout.strip()
+
+
+def branch(root: Path) -> str | None:
+    """Name of the branch that is checked out; None on a detached HEAD or outside a repository."""
+    return _git(root, "symbolic-ref", "--quiet", "--short", "HEAD", check=False).stdout.strip() or None
+
+
+def resolve(root: Path, name: str) -> str:
+    """Hash of the commit that a branch or tag names."""
+    return _git(root, "rev-parse", "--verify", f"{name}^{{commit}}").stdout.strip()
+
+
+def count(root: Path, span: str) -> int:
+    """How many commits a span such as HEAD..main has."""
+    return int(_git(root, "rev-list", "--count", span).stdout)
+
+
+def merge(root: Path, branch: str, message: str, settings: Mapping[str, str]) -> list[str]:
+    """Merge a branch, without hooks; the paths (relative to `root`) that both have changed and git could not put together.
+
+    Empty: the merge is committed. ServiceError when git does not even begin. `settings` hold for this command.
+    """
+    options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+    done = _git(root, *NO_HOOKS, *_identity(root), *options, "merge", "--quiet", "--no-ff", "--no-edit", "-m", message, branch,
+                check=False)  # fmt: skip
+    found = _git(root, "diff", "--name-only", "--relative", "--diff-filter=U", "-z").stdout
+    unmerged = [path for path in found.split("\0") if path]
+    if done.returncode and not unmerged:
+        raise ServiceError("git merge", (done.stderr + done.stdout).strip() or f"exit code {done.returncode}")
+    return unmerged
+
+
+def keep_ours(root: Path, paths: Sequence[str]) -> None:
+    """Settle unmerged paths by our side; one that we have removed stays removed."""
+    for path in paths:
+        if _git(root, "checkout", "--quiet", "--ours", "--", path, check=False).returncode:
+            _git(root, "rm", "--quiet", "--force", "--ignore-unmatch", "--", path)
+        else:
+            _git(root, "add", "--", path)
+
+
+def conclude_merge(root: Path) -> None:
+    """Commit a merge whose paths are all settled."""
+    _git(root, *NO_HOOKS, *_identity(root), "commit", "--quiet", "--no-edit")
+
+
+def abort_merge(root: Path) -> None:
+    """Undo a merge that is under way; none is no error."""
+    if _git(root, "rev-parse", "--verify", "--quiet", "MERGE_HEAD", check=False).returncode == 0:
+        _git(root, "merge", "--abort")
+
+
+def undo_merge(root: Path, theirs: str) -> None:
+    """Undo a merge of the commit `theirs` that was killed: files back to HEAD, also those that were new and half there.
+
+    A merge that was committed stays. Edits of tracked files are lost: this is for a work tree in which nobody edits.
+    """
+    _git(root, *NO_HOOKS, "reset", "--quiet", "--hard")
+    added = _git(root, "diff", "--name-only", "--relative", "--diff-filter=A", "-z", "HEAD", theirs).stdout
+    for path in filter(None, added.split("\0")):  # HEAD does not have it, so what lies there is the merge's
+        Path(root, path).unlink(missing_ok=True)
+
+
+def clear_lock(root: Path) -> None:
+    """Remove the index lock that a killed git has left. Whoever calls is the only one who uses this work tree."""
+    Path(root, _git(root, "rev-parse", "--git-path", "index.lock").stdout.strip()).unlink(missing_ok=True)
 
 
 def switch(worktree: Path, commit: str) -> None:

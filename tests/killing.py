@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 # A file's write() fills a buffer of the process; it is flush that changes the file.
+COMMANDS = frozenset({"fork_exec"})  # each begin of another program
 CHANGES = frozenset({"flush", "fsync", "replace", "rename", "unlink", "remove", "mkdir", "rmdir", "truncate", "link"})
 
 
@@ -44,7 +45,7 @@ def killed_at(n: int, work: Callable[[], object], operations: frozenset[str] = C
 
 def _of_files(function: Any) -> bool:
     """Text has a `replace`, too."""
-    return function.__module__ == os.replace.__module__ or isinstance(function.__self__, io.IOBase)
+    return function.__module__ in (os.replace.__module__, "_posixsubprocess") or isinstance(function.__self__, io.IOBase)
 
 
 def in_a_child(work: Callable[[], object]) -> int:
