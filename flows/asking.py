@@ -28,19 +28,22 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
 from prefect.input import RunInput, keyset_from_paused_state
 from prefect.input.actions import read_flow_run_input
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled, Paused
 from prefect.utilities.urls import url_for
 from pydantic import Field
 
-from flows import server
+from flows import server, steps
 from tasks import approval, params
 from tasks.errors import NightshiftError, ServiceError
 
 EVERY = 2.0  # seconds between two looks
 SPARE = 3600  # seconds that Prefect keeps the question longer than we ask it: its own end of a pause is a failure
+DEPLOYMENT = "promote/promote"  # flow and deployment that ask (deploy/prefect.yaml)
 PAUSE = "approval"  # names the pause in a run, and with it its answer
 
 
@@ -126,6 +129,22 @@ def _given(run: UUID) -> Answer | None:
     keys = keyset_from_paused_state(Paused(pause_key=PAUSE))
     said = read_flow_run_input(keys["response"], run)
     return Answer(**said) if said else None
+
+
+def hand_over(night: steps.Night, yes: bool, push: bool, commit: bool) -> list[str]:
+    """What a night or a reindex that Prefect has started does last: have the deployment `promote` ask, if something waits.
+
+    Started by hand it leaves that to `afterwards`. A line about it, none where nobody is to be asked.
+    """
+    if deployment.get_id() is None or yes or night.params.nightly.approval != "manual":
+        return []
+    if approval.waiting(night.root) is None:
+        return []
+    try:
+        run = run_deployment(DEPLOYMENT, parameters={"options": {"push": push, "commit": commit}}, timeout=0, as_subflow=False)
+    except (ObjectNotFound, httpx.HTTPError) as error:
+        return [f"approval: nobody was asked ({error}); the candidate waits for nightshift promote"]
+    return [f"approval: asked for in run {run.name}: {url_for('flow-run', run.id) or run.id}"]
 
 
 def afterwards(yes: bool, push: bool, commit: bool) -> int:

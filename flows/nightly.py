@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -28,12 +29,13 @@ from prefect.artifacts import (  # noqa: E402
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.states import Cancelled, State  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 from pydantic import BaseModel, ConfigDict, Field  # noqa: E402
 
 from flows import asking, dvc, labelling, processes, schedule, server, steps  # noqa: E402
 from flows.screen import Screen  # noqa: E402
-from tasks import approval, lock, params, promote, records  # noqa: E402
+from tasks import approval, home, lock, params, promote, records  # noqa: E402
 from tasks.errors import NightshiftError, ParamsError, ServiceError  # noqa: E402
 
 
@@ -59,14 +61,36 @@ class NightFailedError(NightshiftError):
 
 
 @flow(name="nightly", task_runner=ThreadPoolTaskRunner(max_workers=64), validate_parameters=True)
-def nightly(options: Options) -> list[str]:
-    """One night; returns what came out, a line each. NightFailedError when a stage failed."""
-    night = begin(options.verbose)
-    said = labelling.bring_in(night)
-    failures, tally = work(night, options.stages, _settled, "nightly")
-    lines = finish(night, options, not failures)
-    asked = [] if failures or options.stages else labelling.ask_next(night)
-    return told([tally, *night.notices, *said, *lines, *asked], failures)
+def nightly(options: Options) -> list[str] | State:
+    """One night; returns what came out, a line each. NightFailedError when a stage failed; Cancelled where another runs."""
+
+    def whole(night: steps.Night) -> list[str]:
+        said = labelling.bring_in(night)
+        failures, tally = work(night, options.stages, _settled, "nightly")
+        lines = finish(night, options, not failures)
+        asked = [] if failures or options.stages else labelling.ask_next(night)
+        asked += asking.hand_over(night, options.yes, options.push, options.commit)
+        return told([tally, *night.notices, *said, *lines, *asked], failures)
+
+    return by_itself("Night", whole, options.verbose)
+
+
+def by_itself(title: str, do: Callable[[steps.Night], list[str]], verbose: bool) -> list[str] | State:
+    """Do it while nobody else works in this folder, with what the checkout has committed if the folder is its nights' home.
+
+    Cancelled, by name of who is at work, where somebody does: a run that Prefect starts must not wait for hours.
+    """
+    root = Path.cwd()
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock.alone(root))
+        except lock.BusyError as busy:
+            get_run_logger().warning(str(busy))
+            return Cancelled(message=str(busy))
+        taken = steps.take_in(root, f"{title} of {datetime.now().astimezone():%Y-%m-%d}, broken off")
+        night = begin(verbose)
+        night.notices += taken
+        return do(night)
 
 
 def begin(verbose: bool) -> steps.Night:
@@ -203,8 +227,14 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--verbose", action="store_true", help="show every line of every stage")
     given = vars(parser.parse_args(words))
     dry, options = given.pop("dry_run"), Options(**given)
-    code = door("nightly", lambda: nightly(options), (lambda: dry_run(Path.cwd(), options)) if dry else None)
+    run = functools.partial(nightly, options, return_state=True)
+    code = door("nightly", lambda: outcome(run()), (lambda: dry_run(Path.cwd(), options)) if dry else None)
     return code if dry or code else asking.afterwards(options.yes, options.push, options.commit)
+
+
+def outcome(state: State) -> list[str]:
+    """The lines that a run has returned; what it has raised is raised here; one that was cancelled says why."""
+    return [state.message] if state.is_cancelled() else state.result()
 
 
 def door(
@@ -214,9 +244,14 @@ def door(
     alone: bool = True,
     lasting: str | None = None,
 ) -> int:
-    """Run a flow in the present folder, with an API and (if it has to be) alone, and say what came out; or do something
-    else `instead`. `lasting`: why it needs a server that stays."""
-    root, clock = Path.cwd(), time.monotonic()
+    """Run a flow where this checkout's nights live, with an API, and say what came out; or do something else `instead`.
+
+    `alone`: the flow is refused where somebody is at work there. `lasting`: why it needs a server that stays.
+    """
+    root, clock = home.of(Path.cwd()), time.monotonic()
+    if root != Path.cwd():
+        print(f"in {root}, where the nights live (git branch {home.BRANCH})")
+        os.chdir(root)
     try:
         if not (root / "dvc.yaml").is_file():
             raise ParamsError(str(root), "has no dvc.yaml", "run from the repository's root")
@@ -226,7 +261,9 @@ def door(
             return 0
         if lasting:
             server.need_lasting(lasting)
-        with lock.alone(root) if alone else contextlib.nullcontext(), server.api(root):
+        with lock.alone(root) if alone else contextlib.nullcontext():
+            pass  # at once, not after a server has started; the flow holds the lock itself, for Prefect starts it without us
+        with server.api(root):
             summary = run()
     except NightFailedError as error:
         print(*error.summary, sep="\n")

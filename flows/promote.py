@@ -146,8 +146,7 @@ def main(words: list[str] | None = None) -> int:
     options = Options(**vars(parser.parse_args(words)))
 
     def run() -> list[str]:
-        state = ask_and_promote(options, return_state=True)
-        return [state.message] if state.is_cancelled() else state.result()
+        return nightly.outcome(ask_and_promote(options, return_state=True))
 
     return nightly.door(NAME, run, alone=False, lasting="a person's answer needs a server that keeps the question")
 

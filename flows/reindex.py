@@ -14,6 +14,7 @@ from pathlib import Path
 from flows import nightly  # first: it sets Prefect's environment
 
 from prefect import flow  # isort: skip
+from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,11 +37,17 @@ class Options(BaseModel):
 
 
 @flow(name="reindex", task_runner=ThreadPoolTaskRunner(max_workers=64), validate_parameters=True)
-def reindex(options: Options) -> list[str]:
-    """Documents into a live index; returns what came out, a line each. NightFailedError when a stage failed."""
-    night = nightly.begin(options.verbose)
-    failures, tally = nightly.work(night, STAGES, _settled, "reindex")
-    return nightly.told([tally, *night.notices, *finish(night, options, not failures)], failures)
+def reindex(options: Options) -> list[str] | State:
+    """Documents into a live index; returns what came out, a line each. NightFailedError when a stage failed; Cancelled
+    while a night runs."""
+
+    def whole(night: steps.Night) -> list[str]:
+        failures, tally = nightly.work(night, STAGES, _settled, "reindex")
+        lines = finish(night, options, not failures)
+        lines += asking.hand_over(night, options.yes, options.push, options.commit)
+        return nightly.told([tally, *night.notices, *lines], failures)
+
+    return nightly.by_itself("Documents", whole, options.verbose)
 
 
 def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:
@@ -85,7 +92,7 @@ def main(words: list[str] | None = None) -> int:
     given = vars(parser.parse_args(words))
     dry, options = given.pop("dry_run"), Options(**given)
     instead = (lambda: nightly.dry_run(Path.cwd(), nightly.Options(stages=STAGES))) if dry else None
-    code = nightly.door("reindex", lambda: reindex(options), instead)
+    code = nightly.door("reindex", lambda: nightly.outcome(reindex(options, return_state=True)), instead)
     return code if dry or code else asking.afterwards(options.yes, options.push, options.commit)
 
 

@@ -16,7 +16,7 @@ from prefect.states import Completed, State
 
 from flows import dvc
 from flows.screen import Screen
-from tasks import approval, documents_release, git, live_index, promote, records, sources
+from tasks import approval, documents_release, git, home, live_index, promote, records, sources
 from tasks.bootstrap import bootstrap
 from tasks.errors import GateError, NightshiftError, ServiceError
 from tasks.figures import figures_from, stage_of, text
@@ -53,6 +53,19 @@ class Night:
         """Label → value as text: of one stage, or all that have been measured."""
         places = {label: place for label, place in self.params.release.figures.items() if stage in (None, stage_of(place))}
         return {label: text(label, value) for label, value in figures_from(places, self.metrics).items() if value is not None}
+
+
+@step(name="take in")
+def take_in(root: Path, title: str) -> list[str]:
+    """What the checkout has committed, into the nights' home; a notice where both have changed the same. The night goes on."""
+    try:
+        line = home.take_in(root, title)
+    except ServiceError as error:
+        get_run_logger().error(str(error))
+        return [f"take in: {error}; the night went on without"]
+    if line:
+        get_run_logger().info(line)
+    return [line] if line else []
 
 
 @step(name="prepare")

@@ -12,10 +12,25 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks import documents_release, environment, git, imports, listing, live_index, params, presets, promote, records, sources
+from tasks import (
+    documents_release,
+    environment,
+    git,
+    home,
+    imports,
+    listing,
+    live_index,
+    params,
+    presets,
+    promote,
+    records,
+    sources,
+)
 from tasks.bootstrap import bootstrap
 from tasks.errors import NightshiftError, ParamsError, ServiceError
 from tasks.files import canonical_json
+
+MINE = ("bootstrap", "import", "preset")  # what a person changes, to be committed; all else is asked of the nights' home
 
 
 def promote_candidate(root: Path, documents: bool, again: bool, commit: bool) -> list[str]:
@@ -203,7 +218,8 @@ def parser() -> argparse.ArgumentParser:
 def main(words: list[str] | None = None) -> int:
     """Entry point; exit code 0, or 1 with one line on stderr."""
     environment.apply()
-    given, root = parser().parse_args(words), Path.cwd()
+    given = parser().parse_args(words)
+    root = Path.cwd() if given.command in MINE else home.of(Path.cwd())
     actions = {
         "status": lambda: listing.status(root),
         "releases": lambda: listing.releases(root),

@@ -6,7 +6,7 @@ remotes are the checkout's, so nothing is kept twice and each finds what the oth
 
 Both sides commit. In files that nights write (NIGHTLY) the home's side stands: the other is a person's own `dvc repro`,
 and the next night computes what is missing. Two versions of the data are merged by DVC, file by file; whatever
-else both have changed is a person's to decide, and until then nights stay away rather than guess.
+else both have changed is a person's to decide; until then nights go on with what they had, and say so.
 
 Killed at any line: the note says what was under way, and the next call ends it. Who calls holds the home's lock.NIGHT.
 """

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasks import home
 from tasks.errors import ServiceError
 from tasks.files import write_atomic
 
@@ -38,14 +39,14 @@ def ensure(root: Path, names: Sequence[str]) -> dict[str, str]:
         content = "".join(f"{name}={text}\n" for name, text in {**kept, **drawn}.items())
         mask = os.umask(0o177)
         try:
-            write_atomic(root / FILE, content)
+            write_atomic(home.shared(root) / FILE, content)
         finally:
             os.umask(mask)
     return {name: os.environ.get(name) or {**kept, **drawn}[name] for name in names}
 
 
 def _kept(root: Path) -> dict[str, str]:
-    path = root / FILE
+    path = home.shared(root) / FILE
     if not path.is_file():
         return {}
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
