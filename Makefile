@@ -13,7 +13,7 @@ FLAGS ?=
 BASE ?=
 WORKERS ?= 2
 
-.PHONY: help setup nightly repro reindex collect label status serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server label-studio interop fp8 clean
+.PHONY: help setup nightly repro reindex collect label status up down deploy serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server label-studio interop fp8 clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,15 @@ collect: setup  ## what people have said in Label Studio, into data/ (FLAGS="--f
 
 status: setup  ## the last release beside the one before it
 	@nightshift status
+
+up: setup  ## nights by themselves: Prefect server and worker, Label Studio, schedules (http://127.0.0.1:4200)
+	@python -m deploy.up up $(FLAGS)
+
+down: setup  ## end what make up has started
+	@python -m deploy.up down
+
+deploy: setup  ## after a change of deploy/prefect.yaml: the schedules and forms again
+	@python -m deploy.up deploy
 
 serve: setup  ## the live release over HTTP with a page to try it (http://127.0.0.1:8321)
 	@nightshift serve $(FLAGS)

@@ -247,7 +247,7 @@ def main(words: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("build", help="build the server unless it is there")
     one = commands.add_parser("serve", help="run it in the foreground, on loopback")
-    one.add_argument("--port", type=int, default=8080, help="REST (default: %(default)s)")
+    one.add_argument("--port", type=int, default=8180, help="REST (default: %(default)s)")
     one.add_argument("--grpc-port", type=int, default=50051, help="gRPC (default: %(default)s)")
     one.add_argument("--data", type=Path, default=ROOT / "stores" / "weaviate", help="its folder (default: stores/weaviate)")
     given = parser.parse_args(words)

@@ -1,4 +1,6 @@
-"""Run one command that cannot outlive the night: `guard.py PARENT COMMAND…`, started by flows.processes.
+"""Run one command that cannot outlive its parent: `guard.py PARENT COMMAND…`, started by flows.processes and deploy/up.py.
+
+PARENT is the process id that started us; 0 takes whoever it is now.
 
 When the flow ends, in whatever way (kill -9 too), the kernel signals this process, which then ends the command and
 everything the command has started, also what moved into a group of its own or lost its parent. It is a program of its
@@ -29,7 +31,7 @@ def main() -> int:
         libc = ctypes.CDLL(None)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        if os.getppid() != parent:  # it ended before the line above
+        if parent and os.getppid() != parent:  # it ended before the line above
             return 128 + signal.SIGTERM
     child = os.posix_spawnp(
         command[0], command, os.environ, setpgroup=0, setsigdef=[signal.SIGTERM, signal.SIGINT, signal.SIGHUP]

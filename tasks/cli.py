@@ -46,11 +46,7 @@ def promote_candidate(root: Path, documents: bool, again: bool, commit: bool) ->
 def roll_back(root: Path, to: str | None, commit: bool) -> list[str]:
     """Flip the pointer back, and say what has to be fetched before the release can be served from here."""
     done = promote.rollback(root, datetime.now(UTC), to)
-    lines = [f"{done.release} is live" + (" again" if done.flipped else " already"), *done.notes]
-    missing = records.missing_parts(root, records.record(root, done.release))
-    if missing:
-        lines.append(f"not in this machine's cache: {', '.join(missing)}; at its commit, dvc fetch brings them")
-    return [*lines, *_commit(root, commit)]
+    return [*listing.went_back(root, done), *_commit(root, commit)]
 
 
 def _commit(root: Path, commit: bool) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tasks import approval, records
+from tasks import approval, promote, records
 from tasks.figures import difference, text
 from tasks.files import write_atomic
 
@@ -179,3 +179,11 @@ def flat(values: Record, prefix: str = "") -> Record:
 
 def _when(moment: str) -> str:
     return f"{moment[:10]} {moment[11:16]} UTC"
+
+
+def went_back(root: Path, done: promote.Promoted) -> list[str]:
+    """What a rollback has done, and what has to be fetched before the release can be served from here."""
+    lines = [f"{done.release} is live" + (" again" if done.flipped else " already"), *done.notes]
+    if missing := records.missing_parts(root, records.record(root, done.release)):
+        lines.append(f"not in this machine's cache: {', '.join(missing)}; at its commit, dvc fetch brings them")
+    return lines
