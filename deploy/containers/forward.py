@@ -34,11 +34,11 @@ async def forward(port: int, host: str, target: int) -> asyncio.Server:
             print(f"nightshift-forward: {host}:{target} does not answer: {error}", file=sys.stderr, flush=True)
             writer.close()
             return
-        await asyncio.gather(_pass_on(reader, back), _pass_on(there, writer))
-        for each in (writer, back):
-            each.close()
-            with contextlib.suppress(OSError):
-                await each.wait_closed()
+        try:
+            await asyncio.gather(_pass_on(reader, back), _pass_on(there, writer))
+        finally:
+            writer.close()
+            back.close()
 
     return await asyncio.start_server(connected, "127.0.0.1", port)
 
