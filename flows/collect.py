@@ -21,7 +21,7 @@ from tasks.labelling import collect as judgements
 
 
 class Options(BaseModel):
-    """What can be said about one collection; the form that Prefect's UI shows."""
+    """What can be said about one collection."""
 
     model_config = ConfigDict(extra="forbid")
 
