@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import http.server
 import os
 import re
@@ -12,7 +11,9 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests import minigraph
 from tests.container_fixtures import DEPLOY, ROOT
 
 CONTAINERS = DEPLOY / "containers"
+PATIENCE = 90.0  # seconds for the server to look at what was deployed; it does every few
 
 
 def run(script: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -175,25 +177,42 @@ def test_a_forwarded_port_is_the_other_one(door):
     assert asyncio.run(through(free_port(), 2)) == [b"", b""]
 
 
+@pytest.fixture
+def lasting(tmp_path) -> Iterator[str]:
+    """A server as it stays for good: one that is started for a night plans nothing."""
+    port = free_port()
+    env = {**os.environ, "PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    words = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with open(tmp_path / "log", "wb") as log:
+        server = subprocess.Popen(words, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + PATIENCE
+        while answers.why_not(f"http://127.0.0.1:{port}/api/health") and time.monotonic() < end:
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/api"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
 @pytest.mark.service
-def test_deploying_again_leaves_a_paused_pool_paused(api):
-    """The pool and all deployments of deploy/prefect.yaml are there at first; a person's pause outlasts the second time."""
-    from prefect.client.orchestration import get_client
+def test_deployed_schedules_become_runs_and_a_pause_outlasts_a_deployment(lasting):
+    """All of deploy/prefect.yaml is there after one call, and the server plans nights; a pool that was paused stays paused."""
+    from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.actions import WorkPoolUpdate
-    from prefect.exceptions import ObjectNotFound
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 
     home = f"/srv/{uuid.uuid4()}"
-    with get_client(sync_client=True) as client:
-        first = run("deploy.sh", PREFECT_API_URL=api, NIGHTSHIFT_HOME=home)
-        there = [one for one in client.read_deployments() if (one.job_variables or {}).get("working_dir") == home]
-        try:
-            assert first.returncode == 0, first.stderr
-            assert {one.name for one in there} == {"nightly", "collect", "label", "reindex", "promote", "rollback"}
-            client.update_work_pool("nightshift", WorkPoolUpdate(is_paused=True))
-            again = run("deploy.sh", PREFECT_API_URL=api, NIGHTSHIFT_HOME=home)
-            assert again.returncode == 0 and client.read_work_pool("nightshift").is_paused
-        finally:
-            for one in there:
-                client.delete_deployment(one.id)
-            with contextlib.suppress(ObjectNotFound):
-                client.delete_work_pool("nightshift")
+    with SyncPrefectClient(api=lasting) as client:
+        first = run("deploy.sh", PREFECT_API_URL=lasting, NIGHTSHIFT_HOME=home)
+        assert first.returncode == 0, first.stderr
+        there = {one.name: one for one in client.read_deployments() if (one.job_variables or {}).get("working_dir") == home}
+        assert there.keys() == {"nightly", "collect", "label", "reindex", "promote", "rollback"}
+        nights = DeploymentFilter(id=DeploymentFilterId(any_=[there["nightly"].id]))
+        end = time.monotonic() + PATIENCE
+        while not (planned := client.read_flow_runs(deployment_filter=nights)) and time.monotonic() < end:
+            time.sleep(0.5)
+        assert planned and all(one.auto_scheduled for one in planned)
+        client.update_work_pool("nightshift", WorkPoolUpdate(is_paused=True))
+        again = run("deploy.sh", PREFECT_API_URL=lasting, NIGHTSHIFT_HOME=home)
+        assert again.returncode == 0 and client.read_work_pool("nightshift").is_paused
