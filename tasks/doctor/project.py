@@ -72,7 +72,8 @@ def repository(place: Place) -> Iterator[Finding]:
     if found := [name for name in MINE if git.dirty(root, name)]:
         told = "nights do not have it" if place.has_home else "a release could not be made again from its commit"
         names = " ".join(found)
-        yield warning(f"not committed: {', '.join(found)}; {told}", f"git commit -m '…' {names}; to undo it: git checkout {names}")
+        yield warning(f"not committed: {', '.join(found)}; {told}",
+                      f"git commit -m '…' {names}; to undo what is in them: git checkout {names}")
     elif branch:
         yield ok(f"git branch {branch}, commit {head[:10]}; {' and '.join(MINE)} as committed")
     for folder in dict.fromkeys((root, place.root)):
