@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -99,9 +100,9 @@ def hiding(root: Path) -> Callable[[Finding], Finding]:
     from tasks.labelling import secrets
 
     hidden = {value for name, value in os.environ.items() if SECRET.search(name)}
-    file = home.shared(root) / secrets.FILE
-    if file.is_file() and os.access(file, os.R_OK):
-        hidden |= {line.partition("=")[2].strip() for line in file.read_text(encoding="utf-8", errors="replace").splitlines()}
+    with contextlib.suppress(OSError):  # who cannot read it cannot print it
+        text = (home.shared(root) / secrets.FILE).read_text(encoding="utf-8", errors="replace")
+        hidden |= {line.partition("=")[2].strip() for line in text.splitlines()}
     values = sorted((value for value in hidden if len(value) >= SHORTEST), key=len, reverse=True)
 
     def safe(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shlex
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from tasks import git as repository
 from tasks.doctor.findings import Finding, Place, broken, note, ok, output, size, some, warning
+from tasks.errors import NightshiftError
 
 LEAST_DISK, LOW_DISK = 0.5e9, 2e9  # bytes: below the first a night may not end, below the second it soon will not
 NIGHTS = 10  # for which there should be room
@@ -90,7 +92,9 @@ def git(place: Place) -> Iterator[Finding]:
 def disk(place: Place) -> Iterator[Finding]:
     """Room where DVC's cache lies, and where nights run, against what the last one wrote."""
     need = 2 * _written(place.root)  # in the cache, and a copy in the workspace
-    folders = {"DVC's cache": cache_folder(place.root), "the nights' folder": place.root}
+    folders = {"the nights' folder": place.root}
+    with contextlib.suppress(NightshiftError):  # no DVC here: area project says so
+        folders = {"DVC's cache": cache_folder(place.root), **folders}
     seen: set[int] = set()
     for name, folder in folders.items():
         at = next(one for one in (folder, *folder.parents) if one.exists())

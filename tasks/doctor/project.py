@@ -156,7 +156,8 @@ def remote(place: Place) -> Iterator[Finding]:
     if scheme and scheme != "file":
         package = NEEDS.get(scheme)
         if package and importlib.util.find_spec(package.replace("-", "_")) is None:
-            yield broken(f"DVC remote {name} ({scheme}) needs the package {package}", f"uv pip install {package}")
+            yield broken(f"DVC remote {name} ({scheme}) needs the package {package}",
+                         f"uv pip install --python {sys.executable} {package}")
         else:
             how = "" if place.remote else "; not asked (nightshift doctor --remote)"
             yield note(f"DVC remote {name}: {without_passwords(url)}{how}")

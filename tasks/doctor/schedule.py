@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 import httpx
 
@@ -59,12 +60,8 @@ def _supervised(path: Path) -> list[dict[str, Any]] | None:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=SECONDS) as client:
             answer = client.post("http://supervisor/RPC2", content=body, headers={"Content-Type": "text/xml"})
         return list(xmlrpc.client.loads(answer.text)[0][0])
-    except (httpx.HTTPError, OSError, ValueError, xmlrpc.client.Error, LookupError, TypeError):
+    except (httpx.HTTPError, OSError, ExpatError, xmlrpc.client.Error, LookupError, TypeError):  # or it is something else's
         return None
-    except Exception as error:  # expat's own error for an answer that is no XML
-        if type(error).__name__ == "ExpatError":
-            return None
-        raise
 
 
 def configured(place: Place) -> tuple[str, str] | None:
