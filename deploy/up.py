@@ -2,7 +2,7 @@
 
     Prefect server       http://127.0.0.1:4200, its history where Prefect keeps it (PREFECT_HOME)
     worker               starts the runs of deploy/prefect.yaml, in the nights' home (tasks/home.py)
-    Label Studio         http://127.0.0.1:8080
+    Label Studio         http://127.0.0.1:8080, or where on this machine labelling.url says; none where that is elsewhere
     label receiver       flows/webhook.py, where labelling.url names a Label Studio
     Weaviate             where index.store names it and its binary is there (make weaviate)
 
@@ -21,9 +21,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from deploy import weaviate
 from deploy.processes import refuse_taken
@@ -38,6 +39,7 @@ POOL = "nightshift"
 GUARD = Path(__file__).parents[1] / "flows" / "guard.py"
 PATIENCE = 120.0  # seconds that Prefect's server may take to answer
 KEY = "WEAVIATE_API_KEY"
+LABEL_STUDIO = "http://127.0.0.1:8080"
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,11 @@ def programs(there: home.Home, cfg: Params, port: int) -> Iterator[Program]:
     python, checkout = sys.executable, there.checkout
     yield Program("prefect", [python, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)], checkout,
                   port, f"http://127.0.0.1:{port}")  # fmt: skip
-    yield Program("worker", [python, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", "here"],
-                  there.root, grace=60)  # fmt: skip
-    yield Program("label-studio", [python, "-m", "deploy.label_studio", "serve"], checkout, 8080, "http://127.0.0.1:8080",
-                  grace=30)  # fmt: skip
+    yield Program("worker", [python, "-m", "deploy.worker", POOL], there.root, grace=60)
+    url = urlsplit(cfg.labelling.url or LABEL_STUDIO)
+    if url.hostname in ("127.0.0.1", "localhost"):
+        words, at = ["serve", "--port", str(url.port or 80)], url.port or 80
+        yield Program("label-studio", [python, "-m", "deploy.label_studio", *words], checkout, at, url.geturl(), grace=30)
     if cfg.labelling.url:
         yield Program("receiver", [python, "-m", "flows.webhook"], there.root, cfg.labelling.webhook.port or None)
     if cfg.index.store == "weaviate" and weaviate.BINARY.is_file():
@@ -96,8 +99,11 @@ def _value(text: object) -> str:
     return str(text).replace("%", "%%")
 
 
-def up(checkout: Path, port: int) -> list[str]:
-    """Make the home, start what does not run, deploy; lines on where everything is. ServiceError where a port is taken."""
+def up(checkout: Path, port: int, without: Sequence[str] = ()) -> list[str]:
+    """Make the home, start all but the programs named in `without`, deploy; lines on where everything is.
+
+    What runs already is left running, and deployed again. ServiceError where a port is taken.
+    """
     from supervisor.options import VERSION  # noqa: F401  (a missing package is said before anything starts)
 
     cfg = load(checkout / "params.yaml")
@@ -108,7 +114,7 @@ def up(checkout: Path, port: int) -> list[str]:
         lines.append(f"not committed, so not theirs: {', '.join(found)}")
     if running(folder):
         return [*lines, "runs already; make down ends it", *deploy(there, port)]
-    wanted = list(programs(there, cfg, port))
+    wanted = [one for one in programs(there, cfg, port) if one.name not in without]
     ports = [one.port for one in wanted if one.port]
     if twice := [one.name for one in wanted if ports.count(one.port) > 1]:
         raise ParamsError("params.yaml", f"{' and '.join(twice)} would take the same port", "give one of them another")
@@ -121,8 +127,8 @@ def up(checkout: Path, port: int) -> list[str]:
     _supervisor("supervisord", folder, env=env)
     lines += deploy(there, port)
     lines += [f"{one.name:<13} {one.page}" for one in wanted if one.page]
-    if not cfg.labelling.url:
-        lines.append("nights do not ask people yet: set labelling.url: http://127.0.0.1:8080 in params.yaml and commit it")
+    if not cfg.labelling.url and "label-studio" not in without:
+        lines.append(f"nights do not ask people yet: set labelling.url: {LABEL_STUDIO} in params.yaml and commit it")
     return [*lines, f"logs          {folder.relative_to(checkout)}/*.log"]
 
 
@@ -183,8 +189,8 @@ def down(checkout: Path) -> list[str]:
     if not running(folder):
         return ["nothing runs here"]
     _supervisor("supervisorctl", folder, "shutdown")
-    end = time.monotonic() + 90
-    while running(folder):
+    end = time.monotonic() + 120
+    while running(folder):  # the pages go first, the process when all it runs has ended
         if time.monotonic() > end:
             raise ServiceError("supervisord", "is still ending what it runs", f"see {FOLDER}/supervisord.log; make down again")
         time.sleep(0.2)
@@ -198,9 +204,13 @@ def status(checkout: Path) -> list[str]:
 
 
 def running(folder: Path) -> bool:
-    """Whether a supervisord answers at this folder's socket."""
-    done = subprocess.run(_words("supervisorctl", folder, "pid"), capture_output=True, text=True)
-    return (folder / "supervisord.conf").is_file() and done.returncode == 0 and done.stdout.strip().isdigit()
+    """Whether the supervisord of this folder is there: the process that its file names, and no other that has its number now."""
+    try:
+        number = int((folder / "supervisord.pid").read_text())
+        command = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return False
+    return os.fsencode(folder / "supervisord.conf") in command
 
 
 def _words(program: str, folder: Path, *words: str) -> list[str]:
@@ -220,12 +230,18 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.up", description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="?", choices=["up", "down", "status", "deploy"], default="up")
     parser.add_argument("--port", type=int, default=4200, help="of Prefect's server (default: %(default)s)")
+    parser.add_argument("--without", nargs="+", default=[], choices=["label-studio", "receiver", "weaviate"],
+                        help="up: leave these to somebody else")  # fmt: skip
     given, checkout = parser.parse_args(words), home.shared(Path.cwd())
     try:
         if not (checkout / "dvc.yaml").is_file():
             raise ParamsError(str(checkout), "has no dvc.yaml", "run from the repository's root")
-        act = {"up": lambda: up(checkout, given.port), "down": lambda: down(checkout), "status": lambda: status(checkout),
-               "deploy": lambda: again(checkout, given.port)}
+        act = {
+            "up": lambda: up(checkout, given.port, given.without),
+            "down": lambda: down(checkout),
+            "status": lambda: status(checkout),
+            "deploy": lambda: again(checkout, given.port),
+        }
         print(*act[given.what](), sep="\n")
     except NightshiftError as error:
         print(f"make {given.what}: {error}", file=sys.stderr)

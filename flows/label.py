@@ -21,7 +21,7 @@ from tasks import params
 
 
 class Options(BaseModel):
-    """What can be said about one sending; the form that Prefect's UI shows."""
+    """What can be said about one sending."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Literal, get_args
 
 from tasks import environment
 
@@ -38,13 +39,19 @@ from flows.screen import Screen  # noqa: E402
 from tasks import approval, home, lock, params, promote, records  # noqa: E402
 from tasks.errors import NightshiftError, ParamsError, ServiceError  # noqa: E402
 
+Stage = Literal[  # of dvc.yaml; Prefect's form offers them
+    "validate", "prepare", "base", "sft", "candidates", "reward", "select", "align", "merge", "evaluate", "quantize", "embed",
+    "index", "retrieve", "answers", "gate", "release", "report",
+]  # fmt: skip
+
 
 class Options(BaseModel):
-    """What can be said about one night; the form that Prefect's UI shows."""
+    """What can be said about one night."""
 
     model_config = ConfigDict(extra="forbid")
 
-    stages: list[str] = Field(default_factory=list, description="only these stages and those they need; empty: all")
+    stages: list[Stage] = Field(default_factory=list, description="only these stages and those they need; empty: all")
+    parallel: int | None = Field(default=None, ge=1, le=16, description="stages side by side; empty: as params.yaml says")
     push: bool = Field(default=True, description="push outputs to the DVC remote")
     commit: bool = Field(default=True, description="commit data.dvc, dvc.lock, metrics and the release")
     yes: bool = Field(default=False, description="promote without asking, whatever nightly.approval says")
@@ -65,6 +72,7 @@ def nightly(options: Options) -> list[str] | State:
     """One night; returns what came out, a line each. NightFailedError when a stage failed; Cancelled where another runs."""
 
     def whole(night: steps.Night) -> list[str]:
+        night.parallel = options.parallel or night.params.nightly.parallel
         said = labelling.bring_in(night)
         failures, tally = work(night, options.stages, _settled, "nightly")
         lines = finish(night, options, not failures)
@@ -219,7 +227,9 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m flows.nightly", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--stages", nargs="+", default=[], metavar="STAGE", help="only these and the stages they need")
+    parser.add_argument("--stages", nargs="+", default=[], choices=get_args(Stage), metavar="STAGE",
+                        help="only these and the stages they need")  # fmt: skip
+    parser.add_argument("--parallel", type=int, choices=range(1, 17), metavar="N", help="stages side by side")
     parser.add_argument("--no-push", dest="push", action="store_false", help="leave the DVC remote alone")
     parser.add_argument("--no-commit", dest="commit", action="store_false", help="leave git alone")
     parser.add_argument("--dry-run", action="store_true", help="say which stages would run, and why")

@@ -31,7 +31,7 @@ NAME = "promote"
 
 
 class Options(BaseModel):
-    """What can be said about one request; the form that Prefect's UI shows."""
+    """What can be said about one request."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -26,7 +26,7 @@ STAGES = ["retrieve"]
 
 
 class Options(BaseModel):
-    """What can be said about one run; the form that Prefect's UI shows."""
+    """What can be said about one run."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -21,7 +21,7 @@ from tasks.errors import ServiceError
 
 
 class Options(BaseModel):
-    """What can be said about going back; the form that Prefect's UI shows."""
+    """What can be said about going back."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -29,7 +29,7 @@ def run(
         states = [night.states.get(need) for need in graph[name].needs]  # `names` holds all that a stage needs
         if None in states:
             return False
-        free = len(running - unchanged) < night.params.nightly.parallel
+        free = len(running - unchanged) < (night.parallel or night.params.nightly.parallel)
         return free or name in unchanged or any(state in BROKEN for state in states)
 
     while waiting or running:

@@ -41,6 +41,7 @@ class Night:
     params: Params
     screen: Screen
     began: datetime
+    parallel: int = 0  # stages side by side; 0: nightly.parallel
     states: dict[str, str] = field(default_factory=dict)  # stage → ran, cached, failed, skipped
     notices: list[str] = field(default_factory=list)  # what somebody has to look at, for the summary
 

@@ -26,7 +26,9 @@ name, *inputs = sys.argv[1:]
 files = [p for i in map(pathlib.Path, inputs) for p in ([i] if i.is_file() else sorted(i.rglob("*.txt")))]
 text = "".join(p.read_text() for p in files)
 print(f"{name}: has begun", flush=True)
-time.sleep(float(dict(pair.split("=") for pair in os.environ.get("MINI_SLEEP", "").split()).get(name, 0)))
+told = pathlib.Path(".nightshift/sleep")  # for a night whose environment was settled before
+sleep = os.environ.get("MINI_SLEEP") or (told.read_text() if told.is_file() else "")
+time.sleep(float(dict(pair.split("=") for pair in sleep.split()).get(name, 0)))
 pathlib.Path("ran.log").open("a").write(name + "\\n")
 if name in os.environ.get("MINI_FAIL", "").split():
     sys.exit(f"{name}: data/a.txt: is sour; take fresh milk")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -114,3 +115,10 @@ def test_no_stage_imports_an_orchestrator_and_no_flow_imports_torch():
     for path in (ROOT / "flows").rglob("*.py"):
         for heavy in ("torch", "transformers", "trl", "lancedb", "great_expectations"):
             assert f"import {heavy}" not in path.read_text() and f"from {heavy}" not in path.read_text(), path
+
+
+def test_the_form_of_a_night_offers_every_stage():
+    """Prefect's form has the stages of dvc.yaml to choose from, in its order, and nothing else."""
+    from flows.nightly import Stage
+
+    assert list(get_args(Stage)) == list(GRAPH)

@@ -53,7 +53,7 @@ class Reproduction(Report):
         if self.way == "dry run":
             return []
         width = max((len(one.path) for one in self.artifacts), default=0)
-        rows = [f"  {one.path:<{width}}  {one.kind:<14}{one.said}{'' if one.promised or one.same else ' (not promised)'}"
+        rows = [f"  {one.path:<{width}}  {one.kind:<18}{one.said}{'' if one.promised or one.same else ' (not promised)'}"
                 for one in self.artifacts]  # fmt: skip
         rest = [line for one in self.artifacts if not one.same for line in _detail(one)]
         figures = [figure for figure in self.figures if figure.now != figure.released]

@@ -1,0 +1,228 @@
+"""`make up` for real: supervisord, a Prefect server, a worker, and nights of the small graph that they start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from deploy import up
+from deploy.processes import free_ports
+from tasks import git, home, params, records
+from tests import minigraph
+
+ROOT = Path(__file__).parent.parent
+DEPLOYMENTS = yaml.safe_load((ROOT / "deploy/prefect.yaml").read_text())["deployments"]
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+class Up:
+    """A checkout with everything up, and its Prefect server."""
+
+    def __init__(self, checkout: Path, port: int):
+        """`port`: of the server."""
+        self.checkout, self.port = checkout, port
+        self.api = httpx.Client(base_url=f"http://127.0.0.1:{port}/api", trust_env=False, timeout=30)
+
+    def make(self, *words: str) -> str:
+        """What `make up`, `down` and `status` run, there."""
+        return minigraph.run(self.checkout, sys.executable, "-m", "deploy.up", *words, PYTHONPATH=str(self.checkout),
+                             PREFECT_HOME=str(self.checkout.parent / "prefect"))  # fmt: skip
+
+    def start(self, name: str, **options: object) -> httpx.Response:
+        """Ask for a run of the flow and deployment `name`, as the UI's form does."""
+        for pause in (1, 3, 10):
+            found = self.api.get(f"/deployments/name/{name}/{name}").json()
+            answer = self.api.post(f"/deployments/{found['id']}/create_flow_run",
+                                   json={"parameters": {"options": options}, "enforce_parameter_schema": True})  # fmt: skip
+            if not answer.is_server_error:  # SQLite is locked now and then on a busy machine
+                break
+            time.sleep(pause)
+        return answer
+
+    def wait(self, run: str, *types: str) -> dict:
+        """The state of a run once it is of one of these types, or has ended."""
+        deadline = time.monotonic() + 180
+        while (state := self.api.get(f"/flow_runs/{run}").json()["state"])["type"] not in {*types, *ENDED}:
+            assert time.monotonic() < deadline, state
+            time.sleep(0.2)
+        return state
+
+    def night(self, **options: object) -> dict:
+        """A night from its request to its end; its last state."""
+        return self.wait(self.start("nightly", **options).json()["id"])
+
+    def told(self, run: str, awaited: str = "") -> str:
+        """Its last lines, once they match `awaited`: they come behind the state."""
+        asked = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200, "sort": "TIMESTAMP_DESC"}
+        for _ in range(100):
+            text = "\n".join(line["message"] for line in self.api.post("/logs/filter", json=asked).json())
+            if re.search(awaited, text):
+                break
+            time.sleep(0.2)
+        return text
+
+    def processes(self) -> dict[int, str]:
+        """Every process that says in its environment that it belongs here, with its command."""
+        mark = f"NIGHTSHIFT_HOME={self.checkout / home.FOLDER}".encode()
+        found = {}
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return found
+
+    def one(self, part: str) -> int:
+        """The process, not its guard, whose command has this."""
+        return max(number for number, command in self.processes().items() if part in command and "guard.py" not in command)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A checkout that has the flows' code with it, up, with no Label Studio."""
+    checkout = minigraph.make(tmp_path_factory.mktemp("up"))
+    for name in ("flows", "tasks", "deploy"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    commit(checkout, ".")
+    made = Up(checkout, free_ports(1))
+    said = made.make("up", "--port", str(made.port), "--without", "label-studio")
+    assert f"nights live in {checkout / home.FOLDER} (git branch nights)" in said and f"http://127.0.0.1:{made.port}" in said
+    yield made
+    made.make("down")
+
+
+def commit(root: Path, *paths: str) -> None:
+    """A person's commit."""
+    minigraph.run(root, "git", "add", *paths)
+    minigraph.run(root, "git", "-c", "user.name=A", "-c", "user.email=a@b", "commit", "--quiet", "-m", "a person's")
+
+
+def test_the_settings_name_what_there_is(tmp_path):
+    """Programs by params.yaml; a percent sign and a space in a path survive; Label Studio elsewhere is not started here."""
+    cfg = params.load(ROOT / "params.yaml")
+    there = home.Home(tmp_path / "a 100%/home", tmp_path / "a 100%", "main")
+    assert [one.name for one in up.programs(there, cfg, 4200)] == ["prefect", "worker", "label-studio"]
+    labelled = cfg.labelling.model_copy(update={"url": "https://labels.example.org"})
+    found = list(up.programs(there, cfg.model_copy(update={"labelling": labelled}), 4200))
+    assert [one.name for one in found] == ["prefect", "worker", "receiver"]
+    text = up.settings(there.checkout / up.FOLDER, found)
+    assert re.findall(r"^\[program:(.+)\]$", text, re.MULTILINE) == ["prefect", "worker", "receiver"]
+    assert f"directory={tmp_path}/a 100%%/home\n" in text and "autorestart=true" in text
+
+
+def test_every_deployment_has_what_a_person_needs():
+    """The six flows; a description and tags; entrypoints that exist; the second nightly is refused, a collection waits."""
+    assert [one["name"] for one in DEPLOYMENTS] == ["nightly", "collect", "label", "reindex", "promote", "rollback"]
+    for one in DEPLOYMENTS:
+        module, _, function = one["entrypoint"].rpartition(".")
+        assert f"def {function}(" in (ROOT / f"{module.replace('.', '/')}.py").read_text()
+        assert one["description"] and one["tags"] and one["work_pool"]["name"] == up.POOL
+    strategy = {one["name"]: one.get("concurrency_limit", {}).get("collision_strategy") for one in DEPLOYMENTS}
+    assert strategy["nightly"] == "CANCEL_NEW" and strategy["collect"] == "ENQUEUE"
+
+
+@pytest.mark.service
+def test_a_night_from_the_form_runs_in_the_home(here):
+    """What is wrong is refused by the server; what is uncommitted in the checkout, and a second night, do not meet it."""
+    assert here.start("nightly", stages=["sfft"]).status_code == here.start("nightly", parallel=99).status_code == 409
+    (here.checkout / "stage.py").write_text("raise SystemExit('a person is at work here')\n")
+    first, second = (here.start("nightly", push=False, parallel=1).json()["id"] for _ in range(2))
+    assert sorted([here.wait(first)["type"], here.wait(second)["type"]]) == ["CANCELLED", "COMPLETED"]
+    root = here.checkout / home.FOLDER
+    assert records.live(root) and records.live(here.checkout) is None
+    assert git.branch(here.checkout) == "main" and git.dirty(here.checkout) == ["stage.py"]
+    assert git.log(root, "nights")[0].subject == f"Release {records.live(root)}"
+    minigraph.run(here.checkout, "git", "checkout", "--quiet", "stage.py")
+    for quiet in ("collect", "reindex", "rollback"):  # hourly with nobody who labels; nothing new; nothing to go back to
+        run = here.start(quiet).json()["id"]
+        assert here.wait(run)["type"] == ("FAILED" if quiet == "rollback" else "COMPLETED"), here.told(run)
+
+
+@pytest.mark.service
+def test_a_person_is_asked_by_a_run_of_its_own(here):
+    """approval: manual, committed in the checkout. The night ends; another run waits with the form; an answer makes it live."""
+    root = here.checkout / home.FOLDER
+    before = records.live(root)
+    text = (here.checkout / "params.yaml").read_text()
+    (here.checkout / "params.yaml").write_text(text.replace("approval: auto", "approval: manual"))
+    (here.checkout / "data/c.txt").write_text("cream\n")
+    minigraph.dvc(here.checkout, "add", "--quiet", "data")
+    commit(here.checkout, "params.yaml", "data.dvc")
+    run = here.start("nightly", push=False).json()["id"]
+    assert here.wait(run)["type"] == "COMPLETED" and records.live(root) == before
+    line = r"approval: asked for in run .+/flow-run/(\S+)"
+    asking = re.search(line, here.told(run, line))[1]
+    assert "took in 1 commit of main" in here.told(run)
+    assert here.wait(asking, "PAUSED")["type"] == "PAUSED"
+    said = {"decision": "approve", "comment": "fine", "name": "A"}
+    answer = here.api.post(f"/flow_runs/{asking}/resume", json={"run_input": said})
+    assert answer.json()["status"] == "ACCEPT"
+    assert here.wait(asking)["name"] == "Approved" and records.live(root) != before
+    (here.checkout / "params.yaml").write_text(text)
+    commit(here.checkout, "params.yaml")
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("victim", ["stage.py sft", "prefect worker", "prefect server", "the flow"])
+def test_kill_9_in_the_middle_and_the_next_night_finishes(here, victim):
+    """Of the stage, the worker, the server, the flow's process: supervisord brings back its own, the next night ends with a
+    release, and no process of the killed one is left."""
+    root = here.checkout / home.FOLDER
+    with (here.checkout / "data/d.txt").open("a") as file:
+        file.write(f"{victim}\n")
+    minigraph.dvc(here.checkout, "add", "--quiet", "data")
+    commit(here.checkout, "data.dvc")
+    before = records.live(root)
+    (root / ".nightshift").mkdir(exist_ok=True)
+    (root / ".nightshift/sleep").write_text("sft=8")
+    run = here.start("nightly", push=False).json()["id"]
+    deadline = time.monotonic() + 120
+    while not any("stage.py sft" in command for command in here.processes().values()):
+        assert time.monotonic() < deadline, here.told(run)
+        time.sleep(0.1)
+    flow = int(here.api.get(f"/flow_runs/{run}").json()["infrastructure_pid"])
+    os.kill(flow if victim == "the flow" else here.one(victim), signal.SIGKILL)
+    (root / ".nightshift/sleep").unlink()
+    deadline = time.monotonic() + 180
+    while True:  # a server that is down, a night that still ends: ask until one is through
+        assert time.monotonic() < deadline
+        with contextlib.suppress(httpx.HTTPError, KeyError):
+            if here.night(push=False)["type"] == "COMPLETED" and records.live(root) != before:
+                break
+        time.sleep(1)
+    assert git.dirty(root) == []
+    left = [command for command in here.processes().values() if "stage.py" in command]
+    assert left == [] and len([c for c in here.processes().values() if "worker start" in c and "guard.py" not in c]) == 1
+
+
+@pytest.mark.service
+def test_down_ends_all_of_it_and_nothing_else(here):
+    """Also when supervisord is killed: its programs end with it. `make up` then starts again where it was."""
+    other = subprocess.Popen(["sleep", "60"])
+    try:
+        assert len(here.processes()) >= 4
+        supervisord = int((here.checkout / up.FOLDER / "supervisord.pid").read_text())
+        os.kill(supervisord, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while here.processes():
+            assert time.monotonic() < deadline, here.processes()
+            time.sleep(0.2)
+        assert here.make("status").strip() == here.make("down").strip() == "nothing runs here"
+        here.make("up", "--port", str(here.port), "--without", "label-studio")
+        assert here.make("status").count("RUNNING") == 2
+        assert here.api.get("/deployments/name/nightly/nightly").status_code == 200
+        assert "all of it has ended" in here.make("down") and here.processes() == {}
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
