@@ -144,6 +144,13 @@ def reproduce(root: Path, given: argparse.Namespace) -> list[str]:
     return []
 
 
+def doctor(root: Path, given: argparse.Namespace) -> Iterator[str]:
+    """What is missing, broken or misconfigured; SystemExit(1) at the end where something is broken."""
+    from tasks.doctor import doctor as look
+
+    return look(root, given.remote, given.json)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="nightshift", description=" ".join(__doc__.partition("\n\n")[0].split()))
@@ -206,6 +213,9 @@ def parser() -> argparse.ArgumentParser:
     twin.add_argument("--keep", action="store_true", help="keep the work tree")
     twin.add_argument("--dry-run", dest="dry", action="store_true", help="say what would be done and what is promised")
     twin.add_argument("--json", action="store_true", help="the result as one JSON object; progress goes to stderr")
+    look = commands.add_parser("doctor", help="what is missing, broken or misconfigured, and what to do")
+    look.add_argument("--remote", action="store_true", help="ask DVC's remote too whether it has everything")
+    look.add_argument("--json", action="store_true", help="the findings as one JSON object")
     preset = commands.add_parser("preset", help="lay presets/NAME.yaml over params.yaml")
     preset.add_argument("name", metavar="NAME")
     return top
@@ -215,7 +225,7 @@ def main(words: list[str] | None = None) -> int:
     """Entry point; exit code 0, or 1 with one line on stderr."""
     environment.apply()
     given = parser().parse_args(words)
-    root = Path.cwd() if given.command in MINE else home.of(Path.cwd())
+    root = Path.cwd() if given.command in (*MINE, "doctor") else home.of(Path.cwd())
     actions = {
         "status": lambda: listing.status(root),
         "releases": lambda: listing.releases(root),
@@ -235,6 +245,7 @@ def main(words: list[str] | None = None) -> int:
         "ask": lambda: ask(root, given.question, given.release, given.json, given.stream),
         "feedback": lambda: feedback(root, given.delete, given.purge),
         "reproduce": lambda: reproduce(root, given),
+        "doctor": lambda: doctor(root, given),
         "serve": lambda: serve(root, given.host, given.port),
     }
     try:
