@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
+
 from deploy import weaviate
 from deploy.processes import refuse_taken
 from tasks import environment, git, home, lock
@@ -153,8 +155,9 @@ def deploy(there: home.Home, port: int) -> list[str]:
     """The work pool and the deployments of the home's deploy/prefect.yaml, once the server answers."""
     env = {**os.environ, **_connected(there, port)}
     _wait(f"http://127.0.0.1:{port}/api/health")
+    known = httpx.get(f"http://127.0.0.1:{port}/api/work_pools/{POOL}", trust_env=False, timeout=30).is_success
     for words in (
-        ["work-pool", "create", POOL, "--type", "process", "--overwrite"],
+        *([] if known else [["work-pool", "create", POOL, "--type", "process"]]),  # one that somebody has paused stays so
         ["--no-prompt", "deploy", "--all", "--prefect-file", "deploy/prefect.yaml"],
     ):
         done = subprocess.run([sys.executable, "-m", "prefect", *words], cwd=there.root, env=env, stdin=subprocess.DEVNULL,

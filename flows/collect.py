@@ -35,7 +35,7 @@ class Options(BaseModel):
 @flow(name="collect", validate_parameters=True)
 def collect(options: Options) -> list[str]:
     """Judgements into data/; returns what came, a line each."""
-    night = nightly.begin(options.verbose)
+    night = nightly.begin(options.verbose, "Judgements, broken off")
     if options.files or night.params.labelling.url or deployment.get_id() is None:
         lines = labelling.read(night, options.files, options.again)
     else:  # an hourly run is no failure where nobody labels; by hand the missing address is said

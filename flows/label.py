@@ -32,7 +32,7 @@ class Options(BaseModel):
 @flow(name="label", validate_parameters=True)
 def label(options: Options) -> list[str]:
     """Fill the queue; returns what was sent and why, a line each."""
-    night = nightly.begin(options.verbose)
+    night = nightly.begin(options.verbose, "Labelling, broken off")
     sent = labelling.send(night, options.dry_run)
     return nightly.told(str(sent).splitlines(), [])
 

@@ -101,9 +101,15 @@ def by_itself(title: str, do: Callable[[steps.Night], list[str]], verbose: bool)
         return do(night)
 
 
-def begin(verbose: bool) -> steps.Night:
-    """What all steps of a run in the present folder share."""
+def begin(verbose: bool, taking_in: str | None = None) -> steps.Night:
+    """What all steps of a run in the present folder share.
+
+    `taking_in`: title under which a run that need not be alone takes in what the checkout has committed, if nobody is at work.
+    """
     root = Path.cwd()
+    if taking_in:
+        with contextlib.suppress(lock.BusyError), lock.alone(root):
+            steps.take_in(root, taking_in)
     processes.reopen()
     return steps.Night(root, params.load(root / "params.yaml"), Screen(verbose), datetime.now().astimezone())
 
@@ -175,7 +181,11 @@ def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:
         description=f"Night of {night.began:%Y-%m-%d}",
     )
     link = f"[{page.relative_to(night.root)}]({page.as_uri()})" if page else "none"
-    create_markdown_artifact(key="nightly-report", markdown="\n".join([f"Report: {link}", "", *(f"- {line}" for line in lines)]))
+    create_markdown_artifact(
+        key="nightly-report",
+        markdown="\n".join([f"Report: {link}", "", *(f"- {line}" for line in lines)]),
+        description=f"Night of {night.began:%Y-%m-%d}: what came out, and why",
+    )
     return lines
 
 

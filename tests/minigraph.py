@@ -6,6 +6,7 @@ data.dvc ─► prepare ─┬─► sft ────► evaluate ──┬─�
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import shutil
@@ -78,10 +79,17 @@ def graph() -> dict:
     }
 
 
+def scratch(name: str) -> Path:
+    """A folder for what a session makes once; gone when its process ends."""
+    folder = Path(tempfile.mkdtemp(prefix=f"nightshift-{name}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 @functools.cache
 def _template() -> Path:
     """The repository before its first night, made once a session."""
-    folder = Path(tempfile.mkdtemp(prefix="mini-"))
+    folder = scratch("mini")
     root = folder / "mini"
     (root / "data").mkdir(parents=True)
     (root / "data/a.txt").write_text("milk\n")

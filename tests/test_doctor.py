@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -30,7 +29,7 @@ NIGHT = datetime(2026, 11, 24, 3, tzinfo=UTC)
 @functools.cache
 def _settled() -> Path:
     """The repository after a night: computed, released, committed."""
-    root = minigraph.make(Path(tempfile.mkdtemp(prefix="doctor-")))
+    root = minigraph.make(minigraph.scratch("doctor"))
     minigraph.dvc(root, "repro", "--quiet")
     promote.promote(root, NIGHT)
     git.commit(root, [*promote.COMMITTED, "dvc.lock", "metrics"], "Night")

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from tests.killing import COMMANDS, killed_at
 @functools.cache
 def _settled() -> Path:
     """A checkout with a home in which a night has run and committed; and an edit in the checkout that nobody has committed."""
-    checkout = minigraph.make(Path(tempfile.mkdtemp(prefix="home-")))
+    checkout = minigraph.make(minigraph.scratch("home"))
     (checkout / "params.yaml").write_text((checkout / "params.yaml").read_text() + "\n# a person's edit\n")
     night(home.make(checkout).root)
     return checkout

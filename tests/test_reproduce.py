@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,7 +50,7 @@ ALL = FILES + 3  # and the manifest names two parts, and has a hash itself
 @functools.cache
 def _released() -> Path:
     """A repository after a night and its promotion; the code is in it, as in a real one."""
-    root = minigraph.make(Path(tempfile.mkdtemp(prefix="reproduce-")))
+    root = minigraph.make(minigraph.scratch("reproduce"))
     (root / "tasks").mkdir()
     for name in ("__init__.py", "environment.py", "errors.py", "files.py"):
         shutil.copy(ROOT / "tasks" / name, root / "tasks" / name)
