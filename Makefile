@@ -77,13 +77,14 @@ lint: setup  ## ruff
 # Chief pins of the environments beside ours; the rest of their locks follows from them.
 INTEROP_PINS = auto-gptq|torch|transformers|peft|accelerate|huggingface-hub|numpy
 FP8_PINS = llmcompressor|torch|transformers
-beside = pins=$$(grep -E '^($(2))==' deploy/$(1).lock) && echo "$$pins" | $(UV) pip compile - --no-config --output-file deploy/$(1).lock --no-header --no-annotate --quiet --python-version 3.11
+beside = pins=$$(grep -E '^($(2))==' deploy/$(1).lock) && echo "$$pins" | $(UV) pip compile - --no-config $(3) --output-file deploy/$(1).lock --no-header --no-annotate --quiet --python-version 3.11
 
 lock: setup  ## requirements.lock from pyproject.toml, the locks in deploy/ from the chief versions in them
 	@$(UV) pip compile pyproject.toml --extra dev --output-file requirements.lock --no-header --no-annotate --quiet --python-version 3.11
 	@$(call beside,label-studio,label-studio)
 	@$(call beside,interop,$(INTEROP_PINS))
 	@$(call beside,fp8,$(FP8_PINS))
+	@$(call beside,kubernetes,prefect-kubernetes,--constraints requirements.lock)
 
 starter-data: setup  ## write examples/ again from its seed
 	@python -m starter.examples --out examples
