@@ -255,6 +255,8 @@ def test_graph_and_data(root):
     assert "is not in DVC's cache" in of(look(project.data, root), "warning")[0][0]
     with lock.alone(root):
         assert "somebody is at work" in of(look(project.data, root), "note")[0][0]
+    (root / "releases/LIVE").unlink()
+    assert [one.level for one in look(project.data, root)] == ["note"]  # as in a fresh clone
     shutil.rmtree(root / "data")
     assert of(look(project.data, root), "warning")[0][1] == "nightshift bootstrap, or dvc pull data.dvc"
 

@@ -178,9 +178,19 @@ def test_prefect_itself(api, root, monkeypatch):
                 "no worker is online in work pool nightshift: runs stay late and none begins"]
             post(f"/work_pools/{schedule.POOL}/workers/heartbeat", name="here", heartbeat_interval_seconds=30)
             found = list(schedule.server(here))
-            assert [one.level for one in found] == ["ok"] * 4 and "worker here online" in found[2].what
-            assert whats(list(schedule.server(place(root / "other"))), "warning") == [
-                f"runs work in {root}, and this is {root / 'other'}"]
+            assert [one.level for one in found[:4]] == ["ok"] * 4 and "worker here online" in found[2].what
+            plan = f"/deployments/{made['nightly']}/schedule"
+            post(plan, min_runs=1, max_runs=1)
+            assert list(schedule.server(here))[4].what.startswith("the next night begins 20")
+            post(plan, start_time="2026-01-01T00:00:00Z", end_time="2026-01-02T00:00:00Z", min_runs=1, max_runs=1)
+            assert whats(list(schedule.server(here)), "warning") == [
+                "a night has been due since 2026-01-01 02:00 UTC, and nobody has begun it"]
+            unplanned = client.get(f"/deployments/{made['label']}").json()  # as nightly is where the scheduler fails
+            assert list(schedule._next(api, unplanned)) == []  # it may still come
+            unplanned["created"] = "2026-01-01T00:00:00Z"
+            assert "its scheduler does not work" in whats(list(schedule._next(api, unplanned)), "warning")[0]
+            assert whats(list(schedule.server(place(root / "other"))), "warning")[0] == (
+                f"runs work in {root}, and this is {root / 'other'}")
             post(f"/deployments/{made['nightly']}/pause_deployment")
             client.delete(f"/deployments/{made['rollback']}")
             client.patch(f"/work_pools/{schedule.POOL}", json={"is_paused": True})

@@ -130,8 +130,10 @@ def data(place: Place) -> Iterator[Finding]:
             status = repo.status(targets=[str(pointer)])
         changed = {path: how for entries in status.values() for entry in entries if isinstance(entry, dict)
                    for paths in entry.values() for path, how in paths.items()}  # fmt: skip
-        if "not in cache" in changed.values():
-            yield warning(f"{DATA}/ is not in DVC's cache: what this night was made from could not be brought back",
+        if "not in cache" in changed.values() and not (root / "releases/LIVE").is_file():
+            yield note(f"{DATA}/ is not in DVC's cache yet: the first night puts it there")
+        elif "not in cache" in changed.values():
+            yield warning(f"{DATA}/ is not in DVC's cache: what the release was made from could not be brought back",
                           f"dvc add {DATA}, or dvc fetch {DATA}.dvc")
         elif changed:
             yield note(f"{DATA}/ has changed since {DATA}.dvc: the next night takes it in (dvc add {DATA})")

@@ -13,6 +13,7 @@ import socket
 import tomllib
 import xmlrpc.client
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ DEPLOYMENTS = ("nightly", "collect", "label", "reindex", "promote", "rollback") 
 SCHEDULED = ("nightly", "collect", "reindex")  # those that have a time
 UP = lock.WORK / "up"  # of make up: settings, socket, logs
 SECONDS = 3.0
+PATIENCE = timedelta(minutes=5)  # for the scheduler to plan a run, and for a worker to begin one
 
 
 def kept_going(place: Place) -> Iterator[Finding]:
@@ -126,7 +128,7 @@ def server(place: Place) -> Iterator[Finding]:
         deployed = _ask(url, "/deployments/filter", {"deployments": {"name": {"any_": list(DEPLOYMENTS)}}, "limit": 200})
         known = [one for one in _rows(deployed) if one.get("work_pool_name") == POOL]
         yield from _workers(url, bool(known))
-        yield from _deployments(place, known)
+        yield from _deployments(place, known, url)
     except NoAnswerError as error:
         yield broken(f"Prefect's server {shown} {error}", "look at its log and its load")
 
@@ -185,7 +187,7 @@ def _workers(url: str, deployed: bool) -> Iterator[Finding]:
                   f"make up, or prefect worker start --pool {POOL}")
 
 
-def _deployments(place: Place, known: Sequence[dict[str, Any]]) -> Iterator[Finding]:
+def _deployments(place: Place, known: Sequence[dict[str, Any]], url: str) -> Iterator[Finding]:
     names = {str(one.get("name")): one for one in known}
     if missing := [name for name in DEPLOYMENTS if name not in names]:
         yield warning(f"not deployed: {', '.join(missing)}",
@@ -200,8 +202,28 @@ def _deployments(place: Place, known: Sequence[dict[str, Any]]) -> Iterator[Find
     if elsewhere:
         yield warning(f"runs work in {', '.join(sorted(elsewhere))}, and this is {place.root}",
                       "make deploy here, if runs should work here")
+    found = list(_next(url, names["nightly"])) if "nightly" in names and "nightly" not in still else []
     if not missing and not still and not elsewhere:
         yield ok(f"deployed: {', '.join(DEPLOYMENTS)}")
+    yield from found
+
+
+def _next(url: str, nightly: dict[str, Any]) -> Iterator[Finding]:
+    """When the next night begins, by the runs that the server's own scheduler has planned."""
+    runs = _rows(_ask(url, "/flow_runs/filter", {
+        "deployments": {"id": {"any_": [nightly.get("id")]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        "sort": "EXPECTED_START_TIME_ASC", "limit": 1}))  # fmt: skip
+    now = datetime.now(UTC)
+    if runs:
+        when = datetime.fromisoformat(runs[0]["expected_start_time"])
+        if now - when > PATIENCE:
+            yield warning(f"a night has been due since {when:%Y-%m-%d %H:%M} UTC, and nobody has begun it",
+                          f"look at the worker: {UP}/worker.log, or prefect flow-run ls --state Late")
+        else:
+            yield ok(f"the next night begins {when:%Y-%m-%d %H:%M} UTC")
+    elif now - datetime.fromisoformat(nightly["created"]) > PATIENCE:
+        yield warning("nightly has a schedule, and the server has planned no run of it: its scheduler does not work",
+                      f"see {UP}/prefect.log or the server's; packages as requirements.lock has them, then make down && make up")
 
 
 def _scheduled(deployment: dict[str, Any]) -> bool:
