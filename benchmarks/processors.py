@@ -4,6 +4,7 @@
     python -m benchmarks.processors operations                    any-x86 on Haswell (Intel) and EPYC (AMD)
     python -m benchmarks.processors operations --mode this-cpu    what happens without it
     python -m benchmarks.processors stages --cpu Broadwell
+    python -m benchmarks.processors stages --native               no emulator: one line to compare with another machine's
 
 Everything runs once natively and once under `qemu-x86_64 -cpu MODEL`, which names itself to the libraries as that
 processor; every file that comes out is compared byte by byte. The emulator computes the approximations rcpps and rsqrtps
@@ -180,16 +181,19 @@ def main() -> None:
     parser.add_argument("what", choices=("operations", "stages"))
     parser.add_argument("--cpu", action="append", metavar="MODEL", help="of `qemu-x86_64 -cpu help`; default: Haswell, EPYC")
     parser.add_argument("--mode", choices=("any-x86", "this-cpu"), default="any-x86")
+    parser.add_argument("--native", action="store_true", help="here alone: print a digest of all bytes")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         return child(given.mode, given.what, given.child)
-    if not shutil.which(QEMU):
+    if not given.native and not shutil.which(QEMU):
         sys.exit(f"skipped: {QEMU} is not installed (apt-get install qemu-user)")
     with tempfile.TemporaryDirectory(prefix="processors-") as folder:
         here = measure(None, given.mode, given.what, Path(folder, "native"))
-        there = {cpu: measure(cpu, given.mode, given.what, Path(folder, cpu)) for cpu in given.cpu or ["Haswell", "EPYC"]}
-    print(f"{given.mode}, native: {environment.processor()}, {here['capability']}, {here['cpu_seconds']:.0f} CPU-s\n")
+        emulated = [] if given.native else given.cpu or ["Haswell", "EPYC"]
+        there = {cpu: measure(cpu, given.mode, given.what, Path(folder, cpu)) for cpu in emulated}
+    digest = hashlib.sha256(json.dumps(here["hashes"], sort_keys=True).encode()).hexdigest()[:16]
+    print(f"{given.mode}, native: {environment.processor()}, {here['capability']}, {here['cpu_seconds']:.0f} CPU-s, digest {digest}\n")
     print("| | " + " | ".join(there) + " |\n| --- |" + " --- |" * len(there))
     for name, value in here["hashes"].items():
         cells = ["=" if one["hashes"].get(name) == value else "differs" for one in there.values()]

@@ -32,7 +32,7 @@ class Options(BaseModel):
 
     push: bool = Field(default=True, description="push outputs to the DVC remote")
     commit: bool = Field(default=True, description="commit data.dvc, dvc.lock, metrics and the release")
-    yes: bool = Field(default=False, description="release without asking, whatever nightly.approval says")
+    yes: bool = Field(default=False, title="Do not ask", description="release without asking, whatever nightly.approval says")
     verbose: bool = Field(default=False, description="show every line of every stage")
 
 

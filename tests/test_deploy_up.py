@@ -19,7 +19,7 @@ import yaml
 from deploy import up
 from deploy.processes import free_ports
 from tasks import git, home, params, records
-from tests import minigraph
+from tests import browser, minigraph
 
 ROOT = Path(__file__).parent.parent
 DEPLOYMENTS = yaml.safe_load((ROOT / "deploy/prefect.yaml").read_text())["deployments"]
@@ -146,6 +146,40 @@ def test_a_night_from_the_form_runs_in_the_home(here):
     for quiet in ("collect", "reindex", "rollback"):  # hourly with nobody who labels; nothing new; nothing to go back to
         run = here.start(quiet).json()["id"]
         assert here.wait(run)["type"] == ("FAILED" if quiet == "rollback" else "COMPLETED"), here.told(run)
+
+
+@pytest.mark.service
+@pytest.mark.skipif(browser.program() is None, reason=f"tier service: no browser here ({', '.join(browser.PROGRAMS)})")
+def test_a_person_starts_a_night_in_the_page_and_watches_it(here):
+    """A value out of bounds is refused in words; the night then shows its stages as tasks, their lines, and what came out."""
+    from playwright.sync_api import sync_playwright
+
+    (here.checkout / "data/e.txt").write_text("from the page\n")
+    minigraph.dvc(here.checkout, "add", "--quiet", "data")
+    commit(here.checkout, "data.dvc")
+    number = here.api.get("/deployments/name/nightly/nightly").json()["id"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser.program(), args=["--no-sandbox"])
+        page = chromium.new_page()
+        page.set_default_timeout(120_000)
+        page.goto(f"http://127.0.0.1:{here.port}/deployments/deployment/{number}/run")
+        name = page.locator("input[type=text]").first.input_value()
+        for value in ("99", "1"):
+            page.locator("input[type=number]").fill(value)
+            page.get_by_role("button", name="Submit").click()
+            if value == "99":
+                page.get_by_text("99 is greater than the maximum of 16").first.wait_for()
+        page.get_by_role("link", name=name).first.click()
+        for line in ("took in 1 commit of main", "sft: has begun"):
+            page.get_by_text(line).first.wait_for()
+        run = page.url.split("?")[0].rpartition("/")[2]
+        live = r"release: \S+ is live"
+        assert here.wait(run)["type"] == "COMPLETED" and re.search(live, here.told(run, live))
+        page.get_by_text("Task Runs", exact=True).first.click()
+        page.get_by_text("evaluate", exact=True).first.wait_for()
+        page.get_by_text("Artifacts", exact=True).last.click()
+        page.get_by_text("nightly-figures").first.wait_for()
+        chromium.close()
 
 
 @pytest.mark.service
