@@ -193,7 +193,8 @@ def main() -> None:
         emulated = [] if given.native else given.cpu or ["Haswell", "EPYC"]
         there = {cpu: measure(cpu, given.mode, given.what, Path(folder, cpu)) for cpu in emulated}
     digest = hashlib.sha256(json.dumps(here["hashes"], sort_keys=True).encode()).hexdigest()[:16]
-    print(f"{given.mode}, native: {environment.processor()}, {here['capability']}, {here['cpu_seconds']:.0f} CPU-s, digest {digest}\n")
+    print(f"{given.mode}, native: {environment.processor()}, {here['capability']}, {here['cpu_seconds']:.0f} CPU-s")
+    print(f"digest of all bytes: {digest}\n")
     print("| | " + " | ".join(there) + " |\n| --- |" + " --- |" * len(there))
     for name, value in here["hashes"].items():
         cells = ["=" if one["hashes"].get(name) == value else "differs" for one in there.values()]
