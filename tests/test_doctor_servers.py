@@ -311,16 +311,13 @@ def test_weaviate(root, monkeypatch):
 
 
 @pytest.mark.service
-def test_weaviate_itself(weaviate_server, root):
+def test_weaviate_itself(weaviate_server, root, monkeypatch):
     """A real server, with its key and without."""
     at = weaviate_server.at
-    os.environ["WEAVIATE_API_KEY"], key = "wrong-key", os.environ["WEAVIATE_API_KEY"]
-    try:
-        assert "refuses the key" in whats(list(services.weaviate(weaviate_at(root, at.port, at.grpc_port))), "broken")[0]
-        os.environ["WEAVIATE_API_KEY"] = key
-        assert [one.level for one in services.weaviate(weaviate_at(root, at.port, at.grpc_port))] == ["ok"]
-    finally:
-        os.environ["WEAVIATE_API_KEY"] = key
+    monkeypatch.setenv("WEAVIATE_API_KEY", "wrong-key")
+    assert "refuses the key" in whats(list(services.weaviate(weaviate_at(root, at.port, at.grpc_port))), "broken")[0]
+    monkeypatch.setenv("WEAVIATE_API_KEY", weaviate_server.key)
+    assert [one.level for one in services.weaviate(weaviate_at(root, at.port, at.grpc_port))] == ["ok"]
 
 
 def test_an_embedding_server(root, monkeypatch):
