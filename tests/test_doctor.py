@@ -150,8 +150,9 @@ def test_secrets_are_not_printed(root, monkeypatch):
     assert (told.what, told.remedy) == ("a … b[31m …", "see s3://…@host/b?… then x")
 
 
-def test_lines_are_aligned_and_only_ok_is_cut():
+def test_lines_are_aligned_and_only_ok_is_cut(monkeypatch):
     """An ok line ends at the width; a remedy stands below what is wrong alone."""
+    monkeypatch.setenv("COLUMNS", "300")  # wider than is asked for; a test before may have left another
     found = [Finding("ok", "x" * 200, area="a"), Finding("broken", "y" * 200, "do", "a"), Finding("note", "z", "unsaid", "b")]
     lines = list(findings.lines(found))
     assert lines[0] == "a" and len(lines[1]) == findings.WIDTH and lines[1].startswith("  ok       xxx")
