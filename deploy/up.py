@@ -19,10 +19,8 @@ import shlex
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,6 +28,7 @@ import httpx
 
 from deploy import weaviate
 from deploy.processes import refuse_taken
+from flows import server
 from tasks import environment, git, home, lock
 from tasks.errors import NightshiftError, ParamsError, ServiceError
 from tasks.files import write_atomic
@@ -53,7 +52,6 @@ class Program:
     folder: Path
     port: int | None = None  # that it takes
     page: str | None = None  # where a person finds it
-    env: dict[str, str] = field(default_factory=dict)
     grace: int = 10  # seconds between asking it to end and ending it
 
 
@@ -87,12 +85,11 @@ def settings(folder: Path, all_of: list[Program]) -> str:
     ]  # fmt: skip
     for place, one in enumerate(all_of):
         guarded = [sys.executable, "-I", "-S", str(GUARD), "0", *one.command]
-        environ = ",".join(f'{name}="{_value(value)}"' for name, value in one.env.items())
         lines += [
             f"[program:{one.name}]", f"command={_value(shlex.join(guarded))}", f"directory={_value(one.folder)}",
             f"priority={place}", "autorestart=true", "startretries=10", "startsecs=3", f"stopwaitsecs={one.grace}",
             "redirect_stderr=true", f"stdout_logfile={_value(folder / f'{one.name}.log')}", "stdout_logfile_maxbytes=20MB",
-            "stdout_logfile_backups=3", *([f"environment={environ}"] if environ else []),
+            "stdout_logfile_backups=3",
         ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -106,8 +103,6 @@ def up(checkout: Path, port: int, without: Sequence[str] = ()) -> list[str]:
 
     What runs already is left running, and deployed again. ServiceError where a port is taken.
     """
-    from supervisor.options import VERSION  # noqa: F401  (a missing package is said before anything starts)
-
     cfg = load(checkout / "params.yaml")
     there = home.make(checkout)
     folder = checkout / FOLDER
@@ -154,8 +149,9 @@ def _keys(checkout: Path, wanted: list[Program]) -> dict[str, str]:
 def deploy(there: home.Home, port: int) -> list[str]:
     """The work pool and the deployments of the home's deploy/prefect.yaml, once the server answers."""
     env = {**os.environ, **_connected(there, port)}
-    _wait(f"http://127.0.0.1:{port}/api/health")
-    known = httpx.get(f"http://127.0.0.1:{port}/api/work_pools/{POOL}", trust_env=False, timeout=30).is_success
+    if not server.healthy(env["PREFECT_API_URL"], time.monotonic() + PATIENCE):
+        raise ServiceError("prefect", f"{env['PREFECT_API_URL']} does not answer", f"see {FOLDER}/prefect.log")
+    known = httpx.get(f"{env['PREFECT_API_URL']}/work_pools/{POOL}", trust_env=False, timeout=30).is_success
     for words in (
         *([] if known else [["work-pool", "create", POOL, "--type", "process"]]),  # one that somebody has paused stays so
         ["--no-prompt", "deploy", "--all", "--prefect-file", "deploy/prefect.yaml"],
@@ -173,17 +169,6 @@ def again(checkout: Path, port: int) -> list[str]:
     if not running(checkout / FOLDER):
         raise ServiceError("prefect", "nothing runs here", "make up")
     return deploy(home.make(checkout), port)
-
-
-def _wait(url: str) -> None:
-    opener, end = urllib.request.build_opener(urllib.request.ProxyHandler({})), time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        try:
-            with opener.open(url, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
-    raise ServiceError("prefect", f"{url} does not answer", f"see {FOLDER}/prefect.log")
 
 
 def down(checkout: Path) -> list[str]:

@@ -1,4 +1,6 @@
-"""The worker that `make up` keeps going: it starts the runs of deploy/prefect.yaml, and first ends the books on those that died.
+"""The worker of a machine: it starts the runs of deploy/prefect.yaml, and first ends the books on those that died.
+
+    python -m deploy.worker POOL [OPTIONS of prefect worker start]
 
 A run is a child of its worker and ends with it (flows/guard.py). Prefect does not know that: to it a killed night goes on, and as
 long as it does the next one is refused. Whatever it believes to be running in the pool when its only worker starts is
@@ -11,74 +13,62 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from typing import Any
 
 import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Crashed
 
-from tasks.errors import NightshiftError, ServiceError
+from flows import asking
 
-QUESTION = ("promote", "promote")  # flow and deployment that ask
 NAME = socket.gethostname()  # of the worker: one a machine
+OPEN = [StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED]
 WHY = "its worker on this machine had ended, and it with it; the next run goes on where it was"
 
 
-def bury(api: httpx.Client, pool: str) -> list[str]:
+def bury(client: SyncPrefectClient, pool: str) -> list[str]:
     """Mark as Crashed what the pool was running, and have questions put again; a line on each.
 
     Prefect notes a run's process and not its machine, so this is left alone while a worker of another machine is at work.
     """
-    if others := [one["name"] for one in _post(api, f"/work_pools/{pool}/workers/filter", {})
-                  if one["status"] == "ONLINE" and one["name"] != NAME]:  # fmt: skip
+    if others := [one.name for one in client.read_workers_for_work_pool(pool) if one.status == "ONLINE" and one.name != NAME]:
         return [f"{', '.join(others)} is at work in {pool} too: runs that died are left to Prefect"]
-    lines, questions = [], False
-    for run in _dead(api, pool):
-        if run["state"]["type"] == "PAUSED":
-            questions = True
-            continue
-        done = _post(api, f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CRASHED", "name": "Crashed", "message": WHY}})
-        lines.append(f"{run['name']}: crashed; {WHY}" if done["status"] == "ACCEPT" else f"{run['name']}: {done['details']}")
-    if questions:
-        flow, name = QUESTION
-        found = _get(api, f"/deployments/name/{flow}/{name}")
-        run = _post(api, f"/deployments/{found['id']}/create_flow_run", {})
-        lines.append(f"{run['name']}: asks again what was being asked")
+    runs = client.read_flow_runs(
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=OPEN))),
+    )
+    lines, dead = [], [run for run in runs if run.infrastructure_pid]
+    for run in (one for one in dead if not one.state.is_paused()):
+        done = client.set_flow_run_state(run.id, Crashed(message=WHY))
+        lines.append(f"{run.name}: crashed; {WHY}" if done.status is SetStateStatus.ACCEPT else f"{run.name}: {done.details}")
+    if len(lines) < len(dead):
+        again = run_deployment(asking.DEPLOYMENT, timeout=0, as_subflow=False)
+        lines.append(f"{again.name}: asks again what was being asked")
     return lines
 
 
-def _dead(api: httpx.Client, pool: str) -> list[dict[str, Any]]:
-    wanted = {
-        "work_pools": {"name": {"any_": [pool]}},
-        "flow_runs": {"state": {"type": {"any_": ["RUNNING", "CANCELLING", "PAUSED"]}}},
-    }
-    return [run for run in _post(api, "/flow_runs/filter", wanted) if run["infrastructure_pid"]]
-
-
-def _get(api: httpx.Client, path: str) -> Any:
-    return _told(api.get(path), path)
-
-
-def _post(api: httpx.Client, path: str, what: dict[str, Any]) -> Any:
-    return _told(api.post(path, json=what), path)
-
-
-def _told(answer: httpx.Response, path: str) -> Any:
-    if answer.is_error:
-        raise ServiceError("prefect", f"answers {answer.status_code} to {path}", "see the server's log")
-    return answer.json()
-
-
 def main(words: list[str] | None = None) -> int:
-    """`python -m deploy.worker POOL`: becomes `prefect worker start`; exit code 1 where the server does not answer."""
-    (pool,) = sys.argv[1:] if words is None else words
-    url = os.environ["PREFECT_API_URL"].rstrip("/")
-    transport = httpx.HTTPTransport(retries=3)
+    """Become `prefect worker start`; exit code 1 where the server does not answer."""
+    pool, *options = sys.argv[1:] if words is None else words
     try:
-        with httpx.Client(base_url=url, transport=transport, timeout=30, trust_env=False) as api:
-            print(*bury(api, pool), sep="\n", flush=True)
-    except (NightshiftError, httpx.HTTPError) as error:
+        with get_client(sync_client=True) as client:
+            print(*bury(client, pool), sep="\n", flush=True)
+    except ObjectNotFound:
+        pass  # there is no such pool yet: nothing of it has died
+    except httpx.HTTPError as error:
         print(f"worker: {error}", file=sys.stderr)
-        return 1  # supervisord tries again
-    start = ["-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", NAME]
+        return 1  # whoever keeps it going tries again
+    start = ["-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", NAME, *options]
     os.execv(sys.executable, [sys.executable, *start])
 
 

@@ -131,14 +131,18 @@ def _given(run: UUID) -> Answer | None:
     return Answer(**said) if said else None
 
 
+def _to_ask(root: Path, yes: bool) -> bool:
+    """Whether something waits there for a person; `yes`: whoever started the run has said so already."""
+    manual = params.load(root / "params.yaml").nightly.approval == "manual"
+    return manual and not yes and approval.waiting(root) is not None
+
+
 def hand_over(night: steps.Night, yes: bool, push: bool, commit: bool) -> list[str]:
     """What a night or a reindex that Prefect has started does last: have the deployment `promote` ask, if something waits.
 
     Started by hand it leaves that to `afterwards`. A line about it, none where nobody is to be asked.
     """
-    if deployment.get_id() is None or yes or night.params.nightly.approval != "manual":
-        return []
-    if approval.waiting(night.root) is None:
+    if deployment.get_id() is None or not _to_ask(night.root, yes):
         return []
     try:
         run = run_deployment(DEPLOYMENT, parameters={"options": {"push": push, "commit": commit}}, timeout=0, as_subflow=False)
@@ -155,7 +159,7 @@ def afterwards(yes: bool, push: bool, commit: bool) -> int:
     """
     root = Path.cwd()
     try:
-        if yes or params.load(root / "params.yaml").nightly.approval != "manual" or approval.waiting(root) is None:
+        if not _to_ask(root, yes):
             return 0
         server.need_lasting("nobody can be asked in Prefect's UI")
     except NightshiftError as error:

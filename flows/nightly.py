@@ -72,7 +72,7 @@ def nightly(options: Options) -> list[str] | State:
     """One night; returns what came out, a line each. NightFailedError when a stage failed; Cancelled where another runs."""
 
     def whole(night: steps.Night) -> list[str]:
-        night.parallel = options.parallel or night.params.nightly.parallel
+        night.parallel = options.parallel
         said = labelling.bring_in(night)
         failures, tally = work(night, options.stages, _settled, "nightly")
         lines = finish(night, options, not failures)

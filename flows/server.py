@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from flows import processes
 from tasks.errors import ServiceError
@@ -34,7 +35,7 @@ def api(root: Path) -> Iterator[str]:
 
     configured = get_current_settings().api.url
     if configured:
-        if not _healthy(configured, time.monotonic() + EXPECTED):
+        if not healthy(configured, time.monotonic() + EXPECTED):
             raise ServiceError(
                 VARIABLE, f"{configured} does not answer", "start that server, or unset it: a night runs without one"
             )
@@ -44,7 +45,7 @@ def api(root: Path) -> Iterator[str]:
     try:
         import dvc.repo  # noqa: F401  (about 1 s that the night needs anyway, while the server starts)
 
-        if not _healthy(url, time.monotonic() + PATIENCE, process):
+        if not healthy(url, time.monotonic() + PATIENCE, process):
             tail = (root / ".nightshift/prefect.log").read_text(errors="replace").strip().splitlines()[-5:]
             raise ServiceError("prefect", "its server did not start: " + " | ".join(tail), "see .nightshift/prefect.log")
         os.environ[VARIABLE] = url
@@ -105,8 +106,13 @@ def _start(root: Path) -> tuple[subprocess.Popen, str]:
     return process, f"http://127.0.0.1:{port}/api"
 
 
-def _healthy(url: str, deadline: float, process: subprocess.Popen | None = None) -> bool:
-    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if process else []))
+def healthy(url: str, deadline: float, process: subprocess.Popen | None = None) -> bool:
+    """Whether the API at `url` answers before `deadline` (of time.monotonic) and before `process`, its server, has ended.
+
+    No proxy stands before a server on this machine.
+    """
+    here = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if here else []))
     while time.monotonic() < deadline and (process is None or process.poll() is None):
         try:
             with opener.open(f"{url.rstrip('/')}/health", timeout=5) as answer:

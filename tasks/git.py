@@ -160,16 +160,18 @@ def commits_of(root: Path, path: str) -> list[str]:
 
 def add_worktree(root: Path, folder: Path, commit: str) -> Path:
     """Check `commit` out in the new work tree `folder`, without hooks; returns where `root` lies in it."""
-    _git(root, *NO_HOOKS, "worktree", "add", "--quiet", "--force", "--detach", str(folder), commit)
-    return folder / _git(root, "rev-parse", "--show-prefix").stdout.strip()
+    return _add_worktree(root, folder, "--detach", str(folder), commit)
 
 
 def add_branch_worktree(root: Path, folder: Path, branch: str) -> Path:
     """Check `branch` out in the new work tree `folder`, made at the present commit where there is none; returns where `root`
     lies in it."""
     known = _git(root, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}", check=False).returncode == 0
-    named = [str(folder), branch] if known else ["-b", branch, str(folder), "HEAD"]
-    _git(root, *NO_HOOKS, "worktree", "add", "--quiet", "--force", *named)
+    return _add_worktree(root, folder, *([str(folder), branch] if known else ["-b", branch, str(folder), "HEAD"]))
+
+
+def _add_worktree(root: Path, folder: Path, *words: str) -> Path:
+    _git(root, *NO_HOOKS, "worktree", "add", "--quiet", "--force", *words)
     return folder / _git(root, "rev-parse", "--show-prefix").stdout.strip()
 
 
@@ -234,9 +236,9 @@ def undo_merge(root: Path, theirs: str) -> None:
         Path(root, path).unlink(missing_ok=True)
 
 
-def clear_lock(root: Path) -> None:
-    """Remove the index lock that a killed git has left. Whoever calls is the only one who uses this work tree."""
-    Path(root, _git(root, "rev-parse", "--git-path", "index.lock").stdout.strip()).unlink(missing_ok=True)
+def index_lock(root: Path) -> Path:
+    """The file that keeps others from the index of this work tree while git is at it; a killed git leaves it."""
+    return Path(root, _git(root, "rev-parse", "--git-path", "index.lock").stdout.strip())
 
 
 def switch(worktree: Path, commit: str) -> None:

@@ -163,7 +163,7 @@ def _settle(home: Home) -> None:
 
 def _recover(home: Home) -> None:
     """End what a killed call has left: a merge half done is undone, one that was committed gets its data."""
-    git.clear_lock(home.root)
+    git.index_lock(home.root).unlink(missing_ok=True)  # whoever calls is the only one at work here
     if (home.root / MERGING).is_file():
         git.undo_merge(home.root, read_json(home.root / MERGING)["takes"])
         _settle(home)

@@ -327,10 +327,10 @@ def test_what_killed_runs_leave(root, tmp_path):
         ("a rollback was interrupted (from b to a)", "nightshift rollback completes it")]
     (root / promote.ROLLBACK).unlink()
     tree = git.add_worktree(root, tmp_path / "left/tree", "HEAD")
-    write_json(root / leftovers.REPRODUCE / "folder.json", {"folder": str(tmp_path / "left")})
+    write_json(root / leftovers.HOME / "folder.json", {"folder": str(tmp_path / "left")})
     assert f"left {tmp_path / 'left'}" in of(look(leftovers.killed, root), "warning")[0][0]
     shutil.rmtree(tree)
-    (root / leftovers.REPRODUCE / "folder.json").unlink()
+    (root / leftovers.HOME / "folder.json").unlink()
     assert of(look(leftovers.killed, root), "warning")[0][1] == "git worktree prune"
 
 

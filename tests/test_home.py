@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -164,8 +163,7 @@ def test_kill_9_before_any_command_loses_nothing(checkout):
         if n % 3 == 0 and (there / home.MERGING).exists():  # as git leaves it when it dies at its own work
             (there / "stage.py").write_text("half")
             (there / "new.py").write_text("half")
-            index = Path(subprocess.check_output(["git", "rev-parse", "--git-path", "index.lock"], cwd=there, text=True).strip())
-            index.write_text("")
+            git.index_lock(there).write_text("")
         home.take_in(there, "Night")
         assert state(there)[1:] == ([], data), n
         assert (there / "new.py").read_text() == "NEW = 1\n" and (there / "stage.py").read_text().endswith("# newer\n"), n

@@ -13,9 +13,9 @@ from tasks.doctor.findings import Finding, Place, broken, note, ok, output, size
 from tasks.errors import NightshiftError
 from tasks.files import read_json
 from tasks.files import size as bytes_of
+from tasks.reproduce import HOME
 
 OLD = 7 * 86_400  # seconds after which nobody goes on from a checkpoint
-REPRODUCE = lock.WORK / "reproduce"
 
 
 def locks(place: Place) -> Iterator[Finding]:
@@ -116,8 +116,8 @@ def _rollback(root: Path) -> str:
 
 
 def _reproductions(root: Path) -> Iterator[Finding]:
-    note_file = root / REPRODUCE / "folder.json"
-    if note_file.is_file() and not lock.is_held(root / REPRODUCE / "lock"):
+    note_file = root / HOME / "folder.json"
+    if note_file.is_file() and not lock.is_held(root / HOME / "lock"):
         try:
             folder = Path(read_json(note_file)["folder"])
         except (NightshiftError, KeyError, TypeError):

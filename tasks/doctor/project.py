@@ -81,9 +81,8 @@ def repository(place: Place) -> Iterator[Finding]:
 
 
 def _index_lock(folder: Path) -> Iterator[Finding]:
-    told = output(["git", "rev-parse", "--git-path", "index.lock"], folder)
-    path = folder / told.stdout.strip() if told and told.returncode == 0 else None
-    if path and path.is_file() and time.time() - path.stat().st_mtime > OLD_LOCK:
+    path = git.index_lock(folder)
+    if path.is_file() and time.time() - path.stat().st_mtime > OLD_LOCK:
         yield broken(f"{path} was left by a git that was killed: no commit goes through", f"rm {path}, when no git is at work")
 
 
