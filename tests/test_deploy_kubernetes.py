@@ -130,7 +130,8 @@ def test_the_pool_is_that_of_the_deployments():
     assert {one["work_pool"]["name"] for one in deployments} == {"nightshift"}
     args = pods()["worker"]["containers"][0]["args"]
     assert args[args.index("--pool") + 1] == "nightshift" and args[args.index("--type") + 1] == "kubernetes"
-    assert "worker start --pool nightshift --type process" in (DEPLOY / "containers" / "worker.sh").read_text()
+    assert "python -m deploy.worker nightshift" in (DEPLOY / "containers" / "worker.sh").read_text()
+    assert '"worker", "start", "--pool", pool, "--type", "process"' in (DEPLOY / "worker.py").read_text()
 
 
 def test_images_are_stages_of_the_dockerfile():

@@ -10,4 +10,4 @@ nightshift-deploy process
 if [ -n "${NIGHTSHIFT_LABEL_STUDIO:-}" ]; then
     while :; do nightshift-forward 8080 "$NIGHTSHIFT_LABEL_STUDIO" || sleep 5; done &
 fi
-exec prefect worker start --pool nightshift --type process --with-healthcheck
+exec python -m deploy.worker nightshift --with-healthcheck
