@@ -216,7 +216,7 @@ def main(words: list[str] | None = None) -> int:
     """Entry point; exit code 0, or 1 with one line on stderr."""
     environment.apply()
     parser = argparse.ArgumentParser(prog="python -m deploy.up", description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=["up", "down", "status", "deploy"], default="up")
+    parser.add_argument("what", nargs="?", choices=["up", "down", "status", "deploy", "leave"], default="up")
     parser.add_argument("--port", type=int, default=4200, help="of Prefect's server (default: %(default)s)")
     parser.add_argument("--without", nargs="+", default=[], choices=["label-studio", "receiver", "weaviate"],
                         help="up: leave these to somebody else")  # fmt: skip
@@ -229,6 +229,7 @@ def main(words: list[str] | None = None) -> int:
             "down": lambda: down(checkout),
             "status": lambda: status(checkout),
             "deploy": lambda: again(checkout, given.port),
+            "leave": lambda: [*down(checkout), home.remove(checkout)],
         }
         print(*act[given.what](), sep="\n")
     except NightshiftError as error:

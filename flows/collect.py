@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from flows import nightly  # first: it sets Prefect's environment
+from flows import runs  # first: it sets Prefect's environment
 
 from prefect import flow  # isort: skip
 from prefect.runtime import deployment
@@ -35,12 +35,12 @@ class Options(BaseModel):
 @flow(name="collect", validate_parameters=True)
 def collect(options: Options) -> list[str]:
     """Judgements into data/; returns what came, a line each."""
-    night = nightly.begin(options.verbose, "Judgements, broken off")
+    night = runs.begin(options.verbose, "Judgements, broken off")
     if options.files or night.params.labelling.url or deployment.get_id() is None:
         lines = labelling.read(night, options.files, options.again)
     else:  # an hourly run is no failure where nobody labels; by hand the missing address is said
         lines = ["nobody labels here: labelling.url is null"]
-    return nightly.told([*lines, *labelling.gather(night), *labelling.take_in(night, options.commit)], [])
+    return runs.told([*lines, *labelling.gather(night), *labelling.take_in(night, options.commit)], [])
 
 
 def dry_run(root: Path, options: Options) -> None:
@@ -74,7 +74,7 @@ def main(words: list[str] | None = None) -> int:
     given = vars(parser.parse_args(words))
     dry, served, options = given.pop("dry_run"), given.pop("serve"), Options(**given)
     instead = (lambda: dry_run(Path.cwd(), options)) if dry else (lambda: serve(options)) if served else None
-    return nightly.door("collect", lambda: collect(options), instead, alone=False)
+    return runs.door("collect", lambda: collect(options), instead, alone=False)
 
 
 if __name__ == "__main__":

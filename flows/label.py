@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from flows import nightly  # first: it sets Prefect's environment
+from flows import runs  # first: it sets Prefect's environment
 
 from prefect import flow  # isort: skip
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,9 +32,9 @@ class Options(BaseModel):
 @flow(name="label", validate_parameters=True)
 def label(options: Options) -> list[str]:
     """Fill the queue; returns what was sent and why, a line each."""
-    night = nightly.begin(options.verbose, "Labelling, broken off")
+    night = runs.begin(options.verbose, "Labelling, broken off")
     sent = labelling.send(night, options.dry_run)
-    return nightly.told(str(sent).splitlines(), [])
+    return runs.told(str(sent).splitlines(), [])
 
 
 def main(words: list[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def main(words: list[str] | None = None) -> int:
     def only_say() -> None:
         print(labelling.send_now(Path.cwd(), params.load(Path("params.yaml")), dry_run=True))
 
-    return nightly.door("label", lambda: label(options), only_say if options.dry_run else None, alone=False)
+    return runs.door("label", lambda: label(options), only_say if options.dry_run else None, alone=False)
 
 
 if __name__ == "__main__":

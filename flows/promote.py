@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flows import nightly  # first: it sets Prefect's environment
+from flows import runs  # first: it sets Prefect's environment
 
 from prefect import flow, get_run_logger  # isort: skip
 from prefect.artifacts import create_markdown_artifact
@@ -45,7 +45,7 @@ class Options(BaseModel):
 @flow(name=NAME, validate_parameters=True)
 def ask_and_promote(options: Options) -> State:
     """Ask about what waits, and do what is answered; the state's name says how it ended, its data are lines on it."""
-    night = nightly.begin(options.verbose)
+    night = runs.begin(options.verbose)
     with contextlib.ExitStack() as stack:
         try:  # one that has become pointless needs a moment to notice
             stack.enter_context(lock.held(night.root / approval.ASKING, NAME, "a request for approval", 5 * asking.EVERY))
@@ -130,7 +130,7 @@ def _commit(night: steps.Night, options: Options, title: str, said: str) -> list
 
 
 def _ended(name: str, lines: list[str]) -> State:
-    return Completed(name=name, message=lines[0], data=nightly.told(lines, []))
+    return Completed(name=name, message=lines[0], data=runs.told(lines, []))
 
 
 def main(words: list[str] | None = None) -> int:
@@ -146,9 +146,9 @@ def main(words: list[str] | None = None) -> int:
     options = Options(**vars(parser.parse_args(words)))
 
     def run() -> list[str]:
-        return nightly.outcome(ask_and_promote(options, return_state=True))
+        return runs.outcome(ask_and_promote(options, return_state=True))
 
-    return nightly.door(NAME, run, alone=False, lasting="a person's answer needs a server that keeps the question")
+    return runs.door(NAME, run, alone=False, lasting="a person's answer needs a server that keeps the question")
 
 
 if __name__ == "__main__":

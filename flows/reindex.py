@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from flows import nightly  # first: it sets Prefect's environment
+from flows import runs  # first: it sets Prefect's environment
 
 from prefect import flow  # isort: skip
 from prefect.states import State
@@ -42,12 +42,12 @@ def reindex(options: Options) -> list[str] | State:
     while a night runs."""
 
     def whole(night: steps.Night) -> list[str]:
-        failures, tally = nightly.work(night, STAGES, _settled, "reindex")
+        failures, tally = runs.work(night, STAGES, _settled, "reindex")
         lines = finish(night, options, not failures)
         lines += asking.hand_over(night, options.yes, options.push, options.commit)
-        return nightly.told([tally, *night.notices, *lines], failures)
+        return runs.told([tally, *night.notices, *lines], failures)
 
-    return nightly.by_itself("Documents", whole, options.verbose)
+    return runs.by_itself("Documents", whole, options.verbose)
 
 
 def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:
@@ -91,8 +91,8 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--verbose", action="store_true", help="show every line of every stage")
     given = vars(parser.parse_args(words))
     dry, options = given.pop("dry_run"), Options(**given)
-    instead = (lambda: nightly.dry_run(Path.cwd(), nightly.Options(stages=STAGES))) if dry else None
-    code = nightly.door("reindex", lambda: nightly.outcome(reindex(options, return_state=True)), instead)
+    instead = (lambda: runs.dry_run(Path.cwd(), STAGES)) if dry else None
+    code = runs.door("reindex", lambda: runs.outcome(reindex(options, return_state=True)), instead)
     return code if dry or code else asking.afterwards(options.yes, options.push, options.commit)
 
 

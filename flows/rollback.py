@@ -10,7 +10,7 @@ import argparse
 import sys
 from datetime import UTC, datetime
 
-from flows import nightly  # first: it sets Prefect's environment
+from flows import runs  # first: it sets Prefect's environment
 
 from prefect import flow  # isort: skip
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,7 +32,7 @@ class Options(BaseModel):
 @flow(name="rollback", validate_parameters=True)
 def rollback(options: Options) -> list[str]:
     """Make a former release live; returns what was done, a line each."""
-    night = nightly.begin(False)
+    night = runs.begin(False)
     done = promote.rollback(night.root, datetime.now(UTC), options.release or None)
     lines = listing.went_back(night.root, done)
     try:
@@ -40,7 +40,7 @@ def rollback(options: Options) -> list[str]:
         lines += [f"commit: {made[:10]}"] if made else []
     except ServiceError as error:
         lines.append(steps.refused(error))
-    return nightly.told(lines, [])
+    return runs.told(lines, [])
 
 
 def main(words: list[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("release", nargs="?", default="", metavar="RELEASE", help="its id, or the beginning of it")
     parser.add_argument("--no-commit", dest="commit", action="store_false", help="leave the commit to you")
     options = Options(**vars(parser.parse_args(words)))
-    return nightly.door("rollback", lambda: rollback(options), alone=False)
+    return runs.door("rollback", lambda: rollback(options), alone=False)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def api(tmp_path_factory):
         patch.delenv("PREFECT_API_URL", raising=False)
         from prefect.context import refresh_global_settings_context
 
-        from flows import nightly, server  # noqa: F401  (Prefect reads its environment here)
+        from flows import runs, server  # noqa: F401  (Prefect reads its environment here)
 
         refresh_global_settings_context()
         with server.api(folder) as url:

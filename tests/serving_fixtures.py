@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import dataclasses
 import functools
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -185,8 +183,7 @@ class Two:
 @functools.cache
 def _template() -> Two:
     """Made once a session. The releases differ in model and documents, and the documents name their release."""
-    folder = Path(tempfile.mkdtemp(prefix="serving-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = minigraph.scratch("serving")
     base = write_base(folder / "base", folder / "start")
     root, ids = repository(folder), []
     for night, (name, steps) in enumerate((("one", 60), ("two", 45))):

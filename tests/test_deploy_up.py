@@ -257,6 +257,8 @@ def test_down_ends_all_of_it_and_nothing_else(here):
         assert here.api.get("/deployments/name/nightly/nightly").status_code == 200
         assert "all of it has ended" in here.make("down") and here.processes() == {}
         assert other.poll() is None
+        assert "branch nights has what was committed there" in here.make("leave")
+        assert home.of(here.checkout) == here.checkout
     finally:
         other.kill()
         other.wait()

@@ -102,11 +102,11 @@ def bring_in(root: Path) -> tuple[list[str], list[str]]:
     """What a night does first: its lines and its notices."""
     from prefect import flow
 
-    from flows import labelling, nightly
+    from flows import labelling, runs
 
     @flow
     def night() -> tuple[list[str], list[str]]:
-        begun = nightly.begin(False)
+        begun = runs.begin(False)
         return labelling.bring_in(begun), begun.notices
 
     with contextlib.chdir(root), lock.alone(root):

@@ -201,11 +201,11 @@ def ask_next(root: Path) -> tuple[list[str], list[str]]:
     """What a night does last: its lines and its notices."""
     from prefect import flow
 
-    from flows import labelling, nightly
+    from flows import labelling, runs
 
     @flow
     def night() -> tuple[list[str], list[str]]:
-        begun = nightly.begin(False)
+        begun = runs.begin(False)
         return labelling.ask_next(begun), begun.notices
 
     with contextlib.chdir(root), lock.alone(root):

@@ -122,7 +122,7 @@ def test_a_second_night_with_nothing_changed_runs_commits_and_promotes_nothing(n
 
 def test_a_failing_stage_fails_the_night_and_the_others_finish(night, monkeypatch):
     """Its own words and the remedy; who needs it is NotReady; embed, which does not, ran; nothing is promoted."""
-    from flows.nightly import NightFailedError
+    from flows.runs import NightFailedError
 
     live = records.live(night.root)
     (night.root / "data/a.txt").write_text("butter\n")

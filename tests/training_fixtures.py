@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import importlib
 import inspect
 import os
 import random
-import shutil
-import tempfile
 from pathlib import Path
 
 from tasks.files import write_jsonl
+from tests import minigraph
 
 SPECIAL = ["<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATES = Path(__file__).parents[1] / "tasks" / "templates"
@@ -118,8 +116,7 @@ def params():
 @functools.cache
 def world() -> Path:
     """A folder with start/ (a model without template), dataset/, base/, and the work folder of interrupted runs."""
-    folder = Path(tempfile.mkdtemp(prefix="nightshift-tests-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = minigraph.scratch("training")
     write_start(folder / "start")
     write_dataset(folder / "dataset")
     run_stage("base", folder / "base", starter=folder / "start", templates=TEMPLATES)
