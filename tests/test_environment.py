@@ -130,3 +130,9 @@ def test_kill_9_of_the_runner_ends_the_stage(tmp_path, word, lives):
         if running(stage):
             os.kill(stage, signal.SIGKILL)
         runner.stdout.close()
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="one process runs all tests")
+def test_a_worker_knows_which_tests_belong_together(request):
+    """`make test` keeps the tests of a file on one worker; a pytest that is newer than pytest-xdist would scatter them."""
+    assert request.node.nodeid.endswith("@test_environment.py")

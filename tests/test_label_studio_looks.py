@@ -21,8 +21,10 @@ def person(label_studio):
 def switch(person: Annotator, theme: str) -> None:
     """The server's own switch, clicked until it says so."""
     for _ in range(3):
-        if person.page.evaluate("document.documentElement.dataset.colorScheme") == theme:
-            return
+        for _ in range(30):  # a click takes a moment; and of its three themes one looks like another
+            if person.page.evaluate("document.documentElement.dataset.colorScheme") == theme:
+                return
+            person.page.wait_for_timeout(100)
         person.page.click("button[class*=themeToggle]")
     raise AssertionError(f"the switch knows no {theme}")
 
