@@ -74,7 +74,7 @@ def main(words: list[str] | None = None) -> int:
     given = vars(parser.parse_args(words))
     dry, served, options = given.pop("dry_run"), given.pop("serve"), Options(**given)
     instead = (lambda: dry_run(Path.cwd(), options)) if dry else (lambda: serve(options)) if served else None
-    return runs.door("collect", lambda: collect(options), instead, alone=False)
+    return runs.door("collect", lambda: collect(options), instead)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def main(words: list[str] | None = None) -> int:
     def only_say() -> None:
         print(labelling.send_now(Path.cwd(), params.load(Path("params.yaml")), dry_run=True))
 
-    return runs.door("label", lambda: label(options), only_say if options.dry_run else None, alone=False)
+    return runs.door("label", lambda: label(options), only_say if options.dry_run else None)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def admit(night: steps.Night) -> inbox.Admitted:
 def take_in(night: steps.Night, commit: bool) -> list[str]:
     """Admit and commit, if no night is at work here."""
     try:
-        with lock.alone(night.root):
+        with lock.alone(night.root, "a collection", lock.MOMENT):
             admitted = admit(night)
             return [*admitted.lines(), *(_committed(night) if commit and admitted.tracked else [])]
     except lock.BusyError as busy:

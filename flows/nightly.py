@@ -20,7 +20,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows import asking, labelling, steps
-from tasks import approval, promote, records
+from tasks import approval, lock, promote, records
 from tasks.errors import NightshiftError, ServiceError
 
 Stage = Literal[  # of dvc.yaml; Prefect's form offers them
@@ -55,7 +55,7 @@ def nightly(options: Options) -> list[str] | State:
         asked += asking.hand_over(night, options.yes, options.push, options.commit)
         return runs.told([tally, *night.notices, *said, *lines, *asked], failures)
 
-    return runs.by_itself("Night", whole, options.verbose)
+    return runs.by_itself(lock.A_NIGHT, "Night", whole, options.verbose)
 
 
 def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:
@@ -142,7 +142,7 @@ def main(words: list[str] | None = None) -> int:
     given = vars(parser.parse_args(words))
     dry, options = given.pop("dry_run"), Options(**given)
     instead = (lambda: runs.dry_run(Path.cwd(), options.stages)) if dry else None
-    code = runs.door("nightly", lambda: runs.outcome(nightly(options, return_state=True)), instead)
+    code = runs.door("nightly", lambda: runs.outcome(nightly(options, return_state=True)), instead, alone=lock.A_NIGHT)
     return code if dry or code else asking.afterwards(options.yes, options.push, options.commit)
 
 

@@ -112,7 +112,7 @@ def _pages(root: Path) -> dict[str, Path]:
 @contextlib.contextmanager
 def _alone(night: steps.Night) -> Iterator[None]:
     """As a night is; one that is at work is waited for."""
-    with lock.held(night.root / lock.NIGHT, NAME, "a night", patience=night.params.nightly.lock_minutes * 60):
+    with lock.held(night.root / lock.NIGHT, NAME, "a night", night.params.nightly.lock_minutes * 60, "an approval"):
         yield
 
 
@@ -148,7 +148,7 @@ def main(words: list[str] | None = None) -> int:
     def run() -> list[str]:
         return runs.outcome(ask_and_promote(options, return_state=True))
 
-    return runs.door(NAME, run, alone=False, lasting="a person's answer needs a server that keeps the question")
+    return runs.door(NAME, run, lasting="a person's answer needs a server that keeps the question")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from tasks import documents_release, promote, records
 from tasks.errors import NightshiftError, ServiceError
 
 STAGES = ["retrieve"]
+NAME = "a reindex"  # for others who find it at work
 
 
 class Options(BaseModel):
@@ -47,7 +48,7 @@ def reindex(options: Options) -> list[str] | State:
         lines += asking.hand_over(night, options.yes, options.push, options.commit)
         return runs.told([tally, *night.notices, *lines], failures)
 
-    return runs.by_itself("Documents", whole, options.verbose)
+    return runs.by_itself(NAME, "Documents", whole, options.verbose)
 
 
 def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:
@@ -92,7 +93,7 @@ def main(words: list[str] | None = None) -> int:
     given = vars(parser.parse_args(words))
     dry, options = given.pop("dry_run"), Options(**given)
     instead = (lambda: runs.dry_run(Path.cwd(), STAGES)) if dry else None
-    code = runs.door("reindex", lambda: runs.outcome(reindex(options, return_state=True)), instead)
+    code = runs.door("reindex", lambda: runs.outcome(reindex(options, return_state=True)), instead, alone=NAME)
     return code if dry or code else asking.afterwards(options.yes, options.push, options.commit)
 
 

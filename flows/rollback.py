@@ -51,7 +51,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("release", nargs="?", default="", metavar="RELEASE", help="its id, or the beginning of it")
     parser.add_argument("--no-commit", dest="commit", action="store_false", help="leave the commit to you")
     options = Options(**vars(parser.parse_args(words)))
-    return runs.door("rollback", lambda: rollback(options), alone=False)
+    return runs.door("rollback", lambda: rollback(options))
 
 
 if __name__ == "__main__":

@@ -38,15 +38,16 @@ class NightFailedError(NightshiftError):
         super().__init__("\n".join(str(error) for error in failures))
 
 
-def by_itself(title: str, do: Callable[[steps.Night], list[str]], verbose: bool) -> list[str] | State:
+def by_itself(name: str, title: str, do: Callable[[steps.Night], list[str]], verbose: bool) -> list[str] | State:
     """Do it while nobody else works in this folder, with what the checkout has committed if the folder is its nights' home.
 
-    Cancelled, by name of who is at work, where somebody does: a run that Prefect starts must not wait for hours.
+    `name`: what others are told who find it at work. It waits for a collection and the like, up to nightly.lock_minutes;
+    Cancelled, by name of who is at work, where that is a night or another of its kind.
     """
     root = Path.cwd()
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(lock.alone(root))
+            stack.enter_context(_alone(root, name, get_run_logger().info))
         except lock.BusyError as busy:
             get_run_logger().warning(str(busy))
             return Cancelled(message=str(busy))
@@ -56,6 +57,10 @@ def by_itself(title: str, do: Callable[[steps.Night], list[str]], verbose: bool)
         return do(night)
 
 
+def _alone(root: Path, name: str, told: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
+    return lock.alone(root, name, params.load(root / "params.yaml").nightly.lock_minutes * 60, told)
+
+
 def begin(verbose: bool, taking_in: str | None = None) -> steps.Night:
     """What all steps of a run in the present folder share.
 
@@ -63,7 +68,7 @@ def begin(verbose: bool, taking_in: str | None = None) -> steps.Night:
     """
     root = Path.cwd()
     if taking_in:
-        with contextlib.suppress(lock.BusyError), lock.alone(root):
+        with contextlib.suppress(lock.BusyError), lock.alone(root, "a flow that begins"):
             steps.take_in(root, taking_in)
     processes.reopen()
     return steps.Night(root, params.load(root / "params.yaml"), Screen(verbose), datetime.now().astimezone())
@@ -113,12 +118,13 @@ def door(
     name: str,
     run: Callable[[], list[str]],
     instead: Callable[[], None] | None = None,
-    alone: bool = True,
+    alone: str | None = None,
     lasting: str | None = None,
 ) -> int:
     """Run a flow where this checkout's nights live, with an API, and say what came out; or do something else `instead`.
 
-    `alone`: the flow is refused where somebody is at work there. `lasting`: why it needs a server that stays.
+    `alone`: the name of a flow that is refused where a night or another of its kind is at work there. `lasting`: why it
+    needs a server that stays.
     """
     root, clock = home.of(Path.cwd()), time.monotonic()
     if root != Path.cwd():
@@ -133,7 +139,7 @@ def door(
             return 0
         if lasting:
             server.need_lasting(lasting)
-        with lock.alone(root) if alone else contextlib.nullcontext():
+        with _alone(root, alone, print) if alone else contextlib.nullcontext():
             pass  # at once, not after a server has started; the flow holds the lock itself, for Prefect starts it without us
         with server.api(root):
             summary = run()

@@ -183,7 +183,7 @@ def remove(checkout: Path) -> str:
         return "there is no home"
     with contextlib.ExitStack() as stack:
         if home.root.is_dir():
-            stack.enter_context(lock.alone(home.root))
+            stack.enter_context(lock.alone(home.root, "its removal"))
         (checkout / NOTE).unlink()
         git.forget_worktree(checkout, checkout / FOLDER)
     return f"{FOLDER} is gone; branch {BRANCH} has what was committed there"

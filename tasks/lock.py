@@ -6,14 +6,17 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 from tasks.errors import ServiceError
 
 WORK = Path(".nightshift")
 NIGHT = WORK / "night.lock"
 PROMOTION = WORK / "promotion.lock"
+A_NIGHT = "a night"  # the name of one that holds NIGHT
+MOMENT = 60  # seconds to wait for others that need seconds themselves
 
 
 class BusyError(ServiceError):
@@ -21,15 +24,30 @@ class BusyError(ServiceError):
 
 
 @contextlib.contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """One night at a time in a folder, and nobody else who writes to data/ or commits; BusyError where there is one."""
-    with held(root / NIGHT, "nightly", "another night"):
+def alone(root: Path, name: str = "", patience: float = 0.0, told: Callable[[str], None] | None = None) -> Iterator[None]:
+    """One night at a time in a folder, and nobody else who writes to data/ or commits; BusyError where there is one.
+
+    `name`: what others read about who is at work ("a collection"). It waits for others up to `patience` seconds, and says so
+    to `told`; but not for a night, which takes hours, nor for its own kind, which does the same work.
+    """
+    with held(root / NIGHT, "nightly", "another night", patience, name, frozenset({"", A_NIGHT, name}), told):
         yield
 
 
 @contextlib.contextmanager
-def held(path: Path, thing: str, who: str, patience: float = 0.0) -> Iterator[None]:
-    """Hold the lock file `path`; BusyError when somebody else (`who`) still does after `patience` seconds."""
+def held(
+    path: Path,
+    thing: str,
+    who: str,
+    patience: float = 0.0,
+    name: str = "",
+    not_for: frozenset[str] = frozenset(),
+    told: Callable[[str], None] | None = None,
+) -> Iterator[None]:
+    """Hold the lock file `path`; BusyError when somebody else still does after `patience` seconds, or is one of `not_for`.
+
+    `name` is written into it; a holder without one is called `who`. `told` hears that it waits.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
     with open(path, "a+") as file:
@@ -38,15 +56,29 @@ def held(path: Path, thing: str, who: str, patience: float = 0.0) -> Iterator[No
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    file.seek(0)
-                    what = f"{who} is running here (process {file.read().strip()})"
+                number, by = _holder(file)
+                what = f"{by or who} is running here (process {number})"
+                # Without a number the file is just being written: look again.
+                if time.monotonic() >= deadline or (number and by in not_for):
                     raise BusyError(thing, what, "wait for it, or end it") from None
+                if told:
+                    told(f"{what}: waiting for it")
+                    told = None
                 time.sleep(0.2)
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} {name}".strip())
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)  # so that nobody takes the next holder for this one
+
+
+def _holder(file: TextIO) -> tuple[str, str]:
+    """(process, name) as the holder has written them, either may be empty."""
+    file.seek(0)
+    number, _, name = file.read().strip().partition(" ")
+    return number, name
 
 
 def is_held(path: Path) -> bool:

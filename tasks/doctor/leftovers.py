@@ -62,10 +62,10 @@ def _hardlinks(folder: Path) -> bool:
 
 def _holder(path: Path) -> str:
     try:
-        number = path.read_text(encoding="utf-8", errors="replace").split()
+        number, _, name = path.read_text(encoding="utf-8", errors="replace").strip().partition(" ")
     except OSError:
-        number = []
-    return f"process {number[0]}" if number and number[0].isdigit() else "process unknown"
+        number = name = ""
+    return (f"process {number}" if number.isdigit() else "process unknown") + (f", {name}" if name else "")
 
 
 def _command(pid: int) -> str:

@@ -97,7 +97,7 @@ def collect(root: Path, params: Params, source: Source | Sequence[Path], *, agai
 def take_in(root: Path, params: Params) -> list[str]:
     """Admit the inbox if nobody is at work here; else it waits for the next night."""
     try:
-        with lock.alone(root):
+        with lock.alone(root, "a collection", lock.MOMENT):
             return inbox.admit(root, params).lines()
     except lock.BusyError as busy:
         return waits(root, busy)

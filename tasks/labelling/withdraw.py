@@ -27,7 +27,7 @@ KINDS = ("preferences", "instructions")
 def withdraw(root: Path, who: str, now: datetime, dry: bool = False) -> list[str]:
     """Do it, or with `dry` say what would be done; a line each. Twice is harmless."""
     params = load(root / "params.yaml")
-    with lock.alone(root):
+    with lock.alone(root, "a withdrawal", lock.MOMENT):
         bootstrap(root)
         names = resolve(root, params, who)
         found = {path.relative_to(root / DATA).as_posix(): rows.without(path, names) for path in _files(root)}

@@ -58,7 +58,7 @@ class Nightly(Section):
     """How the flow runs the graph; never part of a stage's inputs."""
 
     parallel: Count = Field(description="stages side by side; each may use compute.threads threads")
-    lock_minutes: Positive = Field(description="minutes to wait while another dvc command holds the lock")
+    lock_minutes: Positive = Field(description="minutes to wait while another dvc command, a collection or the like is at work")
     push_minutes: Positive = Field(description="minutes after which a push to the DVC remote is given up until the next night")
     approval: Literal["auto", "ask", "manual"] = Field(
         description="auto: promote what the gate lets out; ask: on the terminal, or by hand; manual: ask in Prefect's UI")
