@@ -8,6 +8,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Nothing outside this folder decides what is imported.
 export PYTHONNOUSERSITE := 1
 unexport VIRTUAL_ENV PYTHONPATH
+# Of what is compiled here nothing is for this processor alone: uv keeps it, and homes move.
+export PYPCRE_DISABLE_NATIVE_FLAGS := 1
 
 FLAGS ?=
 BASE ?=

@@ -206,6 +206,15 @@ def test_what_is_copied_is_there_and_gets_through():
     assert unused == {"draw.sh"}  # for the machine outside
 
 
+def test_what_has_to_be_compiled_can_be_and_runs_elsewhere():
+    """pypcre has no wheel: the slim image gets a compiler first, and the code is not for the builder's processor alone."""
+    words = [line for line in lineage("nights-packages") if not line.startswith("#")]
+    sync = next(number for number, line in enumerate(words) if "sync" in line)
+    assert any("install" in line and "g++" in line for line in words[:sync])
+    assert "ENV PYPCRE_DISABLE_NATIVE_FLAGS=1" in words[:sync]
+    assert "export PYPCRE_DISABLE_NATIVE_FLAGS := 1" in (ROOT / "Makefile").read_text().splitlines()
+
+
 def test_only_what_is_needed_is_sent_to_the_builder():
     """Everything is left out but the locks and the scripts: no data, no git history, no .env."""
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
