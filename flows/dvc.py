@@ -176,13 +176,3 @@ def _stages(text: str) -> dict:
 
     return (loads_yaml(text) or {}).get("stages") or {}
 
-
-def push(root: Path, minutes: float) -> tuple[bool, str]:
-    """Push to the default remote: (whether it is there now, DVC's last line). Never raises: a night is worth more."""
-    try:
-        done = subprocess.run([*DVC, "push"], cwd=root, capture_output=True, text=True, timeout=minutes * 60)
-    except subprocess.TimeoutExpired:
-        return False, f"no answer within {minutes:g} min"
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
-    return done.returncode == 0, (errors or lines or ["nothing to push"])[-1]

@@ -36,7 +36,7 @@ class Options(BaseModel):
 
     stages: list[Stage] = Field(default_factory=list, description="only these stages and those they need; empty: all")
     parallel: int = Field(default=0, ge=0, le=16, description="stages side by side; 0: as params.yaml says")
-    push: bool = Field(default=True, description="push outputs to the DVC remote")
+    push: bool = Field(default=True, description="push to the remotes")
     commit: bool = Field(default=True, description="commit data.dvc, dvc.lock, metrics and the release")
     yes: bool = Field(default=False, title="Do not ask", description="promote without asking, whatever nightly.approval says")
     verbose: bool = Field(default=False, description="show every line of every stage")
@@ -83,7 +83,7 @@ def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:
     if committed:
         lines.append(f"commit: {', '.join(commit[:10] for commit in committed)}")
     if options.push and whole:
-        lines.append(f"remote: {steps.push(night)}")
+        lines += steps.push(night)
     create_table_artifact(
         key="nightly-figures",
         table=[{"figure": label, "value": value} for label, value in figures.items()],
@@ -134,7 +134,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--stages", nargs="+", default=[], choices=get_args(Stage), metavar="STAGE",
                         help="only these and the stages they need")  # fmt: skip
     parser.add_argument("--parallel", type=int, choices=range(17), default=0, metavar="N", help="stages side by side")
-    parser.add_argument("--no-push", dest="push", action="store_false", help="leave the DVC remote alone")
+    parser.add_argument("--no-push", dest="push", action="store_false", help="leave the remotes alone")
     parser.add_argument("--no-commit", dest="commit", action="store_false", help="leave git alone")
     parser.add_argument("--dry-run", action="store_true", help="say which stages would run, and why")
     parser.add_argument("--yes", action="store_true", help="promote without asking (nightly.approval: ask, manual)")

@@ -29,6 +29,7 @@ class Ended:
     seconds: float
     cpu_seconds: float
     peak_memory_bytes: int  # of its largest process
+    late: bool = False  # it was ended because its time was up
 
 
 class Stopped(Exception):
@@ -53,14 +54,25 @@ def start(command: Sequence[str], root: Path, env: Mapping[str, str] | None = No
     return process
 
 
-def run(command: Sequence[str], root: Path, on_line: Callable[[str], None]) -> Ended:
-    """Run a command to its end. `on_line` gets each line as it comes; a progress bar's returns end lines too."""
+def run(
+    command: Sequence[str],
+    root: Path,
+    on_line: Callable[[str], None] = lambda _: None,
+    env: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+) -> Ended:
+    """Run a command to its end, or for so many `seconds`. `on_line` gets each line as it comes; a progress bar's returns end
+    lines too."""
     began = time.monotonic()
     with _door:
         if _closed:
             raise Stopped
-        process = start(command, root)
+        process = start(command, root, env)
         _running.add(process)
+    late: list[bool] = []
+    alarm = threading.Timer(seconds or 0, lambda: (late.append(True), _end(process)))
+    if seconds:
+        alarm.start()
     lines: list[str] = []
     rest, decode = "", codecs.getincrementaldecoder("utf-8")("replace").decode
     try:
@@ -74,12 +86,14 @@ def run(command: Sequence[str], root: Path, on_line: Callable[[str], None]) -> E
             lines.append(rest.rstrip())
             on_line(lines[-1])
     finally:
+        alarm.cancel()
         process.stdout.close()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         with _door:
             _running.discard(process)
-    return Ended(process.returncode, lines, time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Ended(process.returncode, lines, time.monotonic() - began, cpu, usage.ru_maxrss * 1024, bool(late))
 
 
 def stop(process: subprocess.Popen) -> None:
@@ -93,8 +107,12 @@ def stop_all() -> None:
     with _door:
         _closed.append(True)
         for process in _running:
-            if process.returncode is None:
-                os.kill(process.pid, signal.SIGTERM)
+            _end(process)
+
+
+def _end(process: subprocess.Popen) -> None:
+    if process.returncode is None:  # not yet reaped by `run`, whose wait Popen.terminate would disturb
+        os.kill(process.pid, signal.SIGTERM)
 
 
 def reopen() -> None:

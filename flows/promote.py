@@ -36,7 +36,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     candidate: str = Field(default="", description="beginning of the manifest's hash; empty: whatever waits")
-    push: bool = Field(default=True, description="push outputs to the DVC remote")
+    push: bool = Field(default=True, description="push to the remotes")
     commit: bool = Field(default=True, description="commit the release, or the rejection")
     again: bool = Field(default=False, description="ask also about what was rejected or rolled back before")
     verbose: bool = Field(default=False, description="show every line")
@@ -80,7 +80,7 @@ def _ask(night: steps.Night, options: Options) -> State:
             return _ended("Overtaken", [f"{request.name} was approved, but {done}; nothing done, {_standing(night)}"])
         line = f"{done.release} is live, approved {said}".strip()
         lines = [line, *done.notes, *_commit(night, options, f"Release {done.release}", f"Approved {said}".strip())]
-        return _ended("Approved", [*lines, *([f"remote: {steps.push(night)}"] if options.push else [])])
+        return _ended("Approved", [*lines, *(steps.push(night) if options.push else [])])
 
 
 def _answer(night: steps.Night, request: Request, title: str) -> asking.Answer | asking.Nobody:
@@ -139,7 +139,7 @@ def main(words: list[str] | None = None) -> int:
         prog="python -m flows.promote", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--candidate", default="", metavar="HASH", help="only if this waits (beginning of its manifest's hash)")
-    parser.add_argument("--no-push", dest="push", action="store_false", help="leave the DVC remote alone")
+    parser.add_argument("--no-push", dest="push", action="store_false", help="leave the remotes alone")
     parser.add_argument("--no-commit", dest="commit", action="store_false", help="leave git alone")
     parser.add_argument("--again", action="store_true", help="ask also about what was rejected or rolled back before")
     parser.add_argument("--verbose", action="store_true", help="show every line")

@@ -31,7 +31,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    push: bool = Field(default=True, description="push outputs to the DVC remote")
+    push: bool = Field(default=True, description="push to the remotes")
     commit: bool = Field(default=True, description="commit data.dvc, dvc.lock, metrics and the release")
     yes: bool = Field(default=False, title="Do not ask", description="release without asking, whatever nightly.approval says")
     verbose: bool = Field(default=False, description="show every line of every stage")
@@ -67,7 +67,7 @@ def finish(night: steps.Night, options: Options, whole: bool) -> list[str]:
     if committed:
         lines.append(f"commit: {', '.join(commit[:10] for commit in committed)}")
     if options.push and whole:
-        lines.append(f"remote: {steps.push(night)}")
+        lines += steps.push(night)
     return lines
 
 
@@ -85,7 +85,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m flows.reindex", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--no-push", dest="push", action="store_false", help="leave the DVC remote alone")
+    parser.add_argument("--no-push", dest="push", action="store_false", help="leave the remotes alone")
     parser.add_argument("--no-commit", dest="commit", action="store_false", help="leave git alone")
     parser.add_argument("--dry-run", action="store_true", help="say which stages would run, and why")
     parser.add_argument("--yes", action="store_true", help="release without asking (nightly.approval: ask, manual)")

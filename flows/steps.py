@@ -14,7 +14,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
-from flows import dvc
+from flows import dvc, remotes
 from flows.screen import Screen
 from tasks import approval, documents_release, git, home, live_index, promote, records, sources
 from tasks.bootstrap import bootstrap
@@ -228,19 +228,39 @@ def commit_release(night: Night, title: str | None = None, said: str = "") -> st
     return git.commit(night.root, promote.COMMITTED, f"{title}\n\n{said}".strip())
 
 
-@step
-def push(night: Night) -> str:
-    """Push outputs to the DVC remote unless just these are there; one out of reach is tried again next night."""
+def push(night: Night) -> list[str]:
+    """To the remotes, a line each: outputs first, for a commit whose outputs nobody can get is of no use to others."""
+    there, line = push_outputs(night)
+    lines = [f"remote: {line}"]
+    if remote := night.params.nightly.git_remote:
+        lines.append(f"git: {push_commits(night, remote) if there else 'waits for the DVC remote'}")
+    return lines
+
+
+@step(name="push outputs")
+def push_outputs(night: Night) -> tuple[bool, str]:
+    """Push to the DVC remote unless just these are there: (whether they are, a line). One out of reach is tried again next
+    night."""
     marker = night.root / ".nightshift/pushed.json"
     state = {name: sha256_file(night.root / name) for name in ("data.dvc", "dvc.lock") if (night.root / name).is_file()}
     if marker.is_file() and json.loads(marker.read_text()) == state:
-        return "nothing new"
-    done, line = dvc.push(night.root, night.params.nightly.push_minutes)
-    if not done:
-        get_run_logger().warning("not pushed: %s", line)
-        return f"NOT PUSHED: {line} (tried again next night)"
-    write_json(marker, state)
-    return line
+        return True, "nothing new"
+    done, line = remotes.outputs(night.root, night.params.nightly.push_minutes)
+    if done:
+        write_json(marker, state)
+    return done, line if done else _not_pushed(line)
+
+
+@step(name="push commits")
+def push_commits(night: Night, remote: str) -> str:
+    """Push the branch to a git remote; a line about it."""
+    done, line = remotes.commits(night.root, remote, night.params.nightly.push_minutes)
+    return line if done else _not_pushed(line)
+
+
+def _not_pushed(why: str) -> str:
+    get_run_logger().warning("not pushed: %s", why)
+    return f"NOT PUSHED: {why} (tried again next night)"
 
 
 def refused(error: NightshiftError) -> str:

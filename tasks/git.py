@@ -8,9 +8,8 @@ told git a name: then, and only then, the fallback identity signs.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,8 @@ NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
 MAX_DIRTY = 50  # paths that a release names as uncommitted
 
 
-def _git(root: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run(root: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """A git command there that asks nobody for anything; ServiceError in its words where it fails (`check`)."""
     try:
         done = subprocess.run(
             ["git", *words],
@@ -34,21 +34,22 @@ def _git(root: Path, *words: str, check: bool = True) -> subprocess.CompletedPro
     except FileNotFoundError:
         raise ServiceError("git", "is not installed", "install it, or run with --no-commit") from None
     if check and done.returncode:
-        raise ServiceError(f"git {words[0]}", (done.stderr or done.stdout).strip() or f"exit code {done.returncode}")
+        name = next(word for word, before in zip(words, ("", *words), strict=False) if "-c" not in (word, before))
+        raise ServiceError(f"git {name}", (done.stderr or done.stdout).strip() or f"exit code {done.returncode}")
     return done
 
 
 def is_repository(root: Path) -> bool:
     """Whether `root` lies in a git work tree."""
     try:
-        return _git(root, "rev-parse", "--is-inside-work-tree", check=False).stdout.strip() == "true"
+        return run(root, "rev-parse", "--is-inside-work-tree", check=False).stdout.strip() == "true"
     except ServiceError:
         return False
 
 
 def head(root: Path) -> str | None:
     """Hash of the commit checked out; None outside a repository and before the first commit."""
-    done = _git(root, "rev-parse", "--verify", "--quiet", "HEAD", check=False) if is_repository(root) else None
+    done = run(root, "rev-parse", "--verify", "--quiet", "HEAD", check=False) if is_repository(root) else None
     return (done and done.stdout.strip()) or None
 
 
@@ -56,7 +57,7 @@ def dirty(root: Path, *paths: str) -> list[str]:
     """Uncommitted files (changed, staged or untracked) below `paths`, or anywhere."""
     if not is_repository(root):
         return []
-    fields = _git(
+    fields = run(
         root, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", *paths
     ).stdout.split("\0")
     return sorted({field[3:] for field in fields if field})
@@ -74,13 +75,13 @@ def commit(root: Path, paths: Sequence[str], message: str) -> str | None:
     new = [
         path
         for path in changed
-        if _git(root, "ls-files", "--error-unmatch", "--", f":(literal,top){path}", check=False).returncode
+        if run(root, "ls-files", "--error-unmatch", "--", f":(literal,top){path}", check=False).returncode
     ]
     if new:
-        _git(root, "add", "--intent-to-add", "--", *_literal(new))
-    done = _git(
+        run(root, "add", "--intent-to-add", "--", *_literal(new))
+    done = run(
         root,
-        *_identity(root),
+        *identity(root),
         "commit",
         "--quiet",
         "--only",
@@ -92,7 +93,7 @@ def commit(root: Path, paths: Sequence[str], message: str) -> str | None:
     )
     if done.returncode:
         if new:
-            _git(root, "rm", "--cached", "--quiet", "--force", "--", *_literal(new), check=False)
+            run(root, "rm", "--cached", "--quiet", "--force", "--", *_literal(new), check=False)
         words = (done.stderr + done.stdout).strip() or f"exit code {done.returncode}"
         raise ServiceError("git commit", f"was refused: {words}", "nothing is lost; mend that and run again")
     return head(root)
@@ -155,112 +156,32 @@ def read(root: Path, commit: str, path: str) -> str | None:
 
 def commits_of(root: Path, path: str) -> list[str]:
     """Commits of all branches that changed `path`, the oldest first."""
-    return _git(root, "log", "--all", "--topo-order", "--reverse", "--format=%H", "--", path).stdout.split()
-
-
-def add_worktree(root: Path, folder: Path, commit: str) -> Path:
-    """Check `commit` out in the new work tree `folder`, without hooks; returns where `root` lies in it."""
-    return _add_worktree(root, folder, "--detach", str(folder), commit)
-
-
-def add_branch_worktree(root: Path, folder: Path, branch: str) -> Path:
-    """Check `branch` out in the new work tree `folder`, made at the present commit where there is none; returns where `root`
-    lies in it."""
-    known = _git(root, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}", check=False).returncode == 0
-    return _add_worktree(root, folder, *([str(folder), branch] if known else ["-b", branch, str(folder), "HEAD"]))
-
-
-def _add_worktree(root: Path, folder: Path, *words: str) -> Path:
-    _git(root, *NO_HOOKS, "worktree", "add", "--quiet", "--force", *words)
-    return folder / _git(root, "rev-parse", "--show-prefix").stdout.strip()
+    return run(root, "log", "--all", "--topo-order", "--reverse", "--format=%H", "--", path).stdout.split()
 
 
 def branch(root: Path) -> str | None:
     """Name of the branch that is checked out; None on a detached HEAD or outside a repository."""
-    return _git(root, "symbolic-ref", "--quiet", "--short", "HEAD", check=False).stdout.strip() or None
+    return run(root, "symbolic-ref", "--quiet", "--short", "HEAD", check=False).stdout.strip() or None
 
 
 def resolve(root: Path, name: str) -> str:
     """Hash of the commit that a branch or tag names."""
-    return _git(root, "rev-parse", "--verify", f"{name}^{{commit}}").stdout.strip()
+    return run(root, "rev-parse", "--verify", f"{name}^{{commit}}").stdout.strip()
 
 
 def count(root: Path, span: str) -> int:
     """How many commits a span such as HEAD..main has."""
-    return int(_git(root, "rev-list", "--count", span).stdout)
-
-
-def merge(root: Path, branch: str, message: str, settings: Mapping[str, str]) -> list[str]:
-    """Merge a branch, without hooks; the paths (relative to `root`) that both have changed and git could not put together.
-
-    Empty: the merge is committed. ServiceError when git does not even begin. `settings` hold for this command.
-    """
-    options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
-    done = _git(root, *NO_HOOKS, *_identity(root), *options, "merge", "--quiet", "--no-ff", "--no-edit", "-m", message, branch,
-                check=False)  # fmt: skip
-    found = _git(root, "diff", "--name-only", "--relative", "--diff-filter=U", "-z").stdout
-    unmerged = [path for path in found.split("\0") if path]
-    if done.returncode and not unmerged:
-        raise ServiceError("git merge", (done.stderr + done.stdout).strip() or f"exit code {done.returncode}")
-    return unmerged
-
-
-def keep_ours(root: Path, paths: Sequence[str]) -> None:
-    """Settle unmerged paths by our side; one that we have removed stays removed."""
-    for path in paths:
-        if _git(root, "checkout", "--quiet", "--ours", "--", path, check=False).returncode:
-            _git(root, "rm", "--quiet", "--force", "--ignore-unmatch", "--", path)
-        else:
-            _git(root, "add", "--", path)
-
-
-def conclude_merge(root: Path) -> None:
-    """Commit a merge whose paths are all settled."""
-    _git(root, *NO_HOOKS, *_identity(root), "commit", "--quiet", "--no-edit")
-
-
-def abort_merge(root: Path) -> None:
-    """Undo a merge that is under way; none is no error."""
-    if _git(root, "rev-parse", "--verify", "--quiet", "MERGE_HEAD", check=False).returncode == 0:
-        _git(root, "merge", "--abort")
-
-
-def undo_merge(root: Path, theirs: str) -> None:
-    """Undo a merge of the commit `theirs` that was killed: files back to HEAD, also those that were new and half there.
-
-    A merge that was committed stays. Edits of tracked files are lost: this is for a work tree in which nobody edits.
-    """
-    _git(root, *NO_HOOKS, "reset", "--quiet", "--hard")
-    added = _git(root, "diff", "--name-only", "--relative", "--diff-filter=A", "-z", "HEAD", theirs).stdout
-    for path in filter(None, added.split("\0")):  # HEAD does not have it, so what lies there is the merge's
-        Path(root, path).unlink(missing_ok=True)
-
-
-def index_lock(root: Path) -> Path:
-    """The file that keeps others from the index of this work tree while git is at it; a killed git leaves it."""
-    return Path(root, _git(root, "rev-parse", "--git-path", "index.lock").stdout.strip())
-
-
-def switch(worktree: Path, commit: str) -> None:
-    """Check another commit out there, whatever has been edited."""
-    _git(worktree, *NO_HOOKS, "checkout", "--quiet", "--force", "--detach", commit)
-
-
-def forget_worktree(root: Path, folder: Path) -> None:
-    """Let git forget a work tree, and remove it; one that is gone or half there is no error."""
-    _git(root, "worktree", "remove", "--force", "--force", str(folder), check=False)
-    shutil.rmtree(folder, ignore_errors=True)
-    _git(root, "worktree", "prune")
+    return int(run(root, "rev-list", "--count", span).stdout)
 
 
 def _literal(paths: Sequence[str]) -> list[str]:
     return [f":(literal,top){path}" for path in paths]  # `git status` names files from the top of the repository
 
 
-def _identity(root: Path) -> list[str]:
+def identity(root: Path) -> list[str]:
     """Options that give a name and an address where none is configured; what is configured, or in GIT_*, wins."""
     options = []
     for key, value in FALLBACK.items():
-        if not _git(root, "config", key, check=False).stdout.strip():
+        if not run(root, "config", key, check=False).stdout.strip():
             options += ["-c", f"{key}={value}"]
     return options

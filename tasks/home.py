@@ -19,7 +19,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import git, lock
+from tasks import git, lock, worktree
 from tasks.bootstrap import DATA, bootstrap, track
 from tasks.errors import ServiceError
 from tasks.files import read_json, write_atomic, write_json
@@ -81,8 +81,8 @@ def make(checkout: Path) -> Home:
         if branch == BRANCH:
             raise ServiceError("git", f"branch {BRANCH} is checked out here, and nights need it", "git switch main")
         (checkout / NOTE).unlink(missing_ok=True)
-        git.forget_worktree(checkout, checkout / FOLDER)
-        root = git.add_branch_worktree(checkout, checkout / FOLDER, BRANCH)
+        worktree.forget(checkout, checkout / FOLDER)
+        root = worktree.add_branch(checkout, checkout / FOLDER, BRANCH)
         home = Home(root, checkout, branch)
         connect(home)
         _fill(home)
@@ -131,7 +131,7 @@ def take_in(root: Path, title: str) -> str | None:
     try:
         _merge(home)
     except ServiceError:
-        git.abort_merge(root)
+        worktree.abort_merge(root)
         (root / MERGING).unlink()
         raise
     _settle(home)
@@ -143,7 +143,7 @@ def _merge(home: Home) -> None:
     write_atomic(attributes, f"{DATA}.dvc merge=dvc\n")
     driver = f"{sys.executable} -m dvc git-hook merge-driver --ancestor %O --our %A --their %B"
     settings = {"core.attributesFile": str(attributes), "merge.dvc.driver": driver, "merge.dvc.name": "data of both"}
-    unmerged = git.merge(home.root, home.follows, f"Take in {home.follows}", settings)
+    unmerged = worktree.merge(home.root, home.follows, f"Take in {home.follows}", settings)
     ours = [path for path in unmerged if path in NIGHTLY or path.split("/")[0] in NIGHTLY]
     if left := [path for path in unmerged if path not in ours]:
         raise ServiceError(
@@ -151,8 +151,8 @@ def _merge(home: Home) -> None:
             f"merge by hand: cd {home.root} && git merge {home.follows}",
         )
     if unmerged:
-        git.keep_ours(home.root, ours)
-        git.conclude_merge(home.root)
+        worktree.keep_ours(home.root, ours)
+        worktree.conclude_merge(home.root)
 
 
 def _settle(home: Home) -> None:
@@ -163,9 +163,9 @@ def _settle(home: Home) -> None:
 
 def _recover(home: Home) -> None:
     """End what a killed call has left: a merge half done is undone, one that was committed gets its data."""
-    git.index_lock(home.root).unlink(missing_ok=True)  # whoever calls is the only one at work here
+    worktree.index_lock(home.root).unlink(missing_ok=True)  # whoever calls is the only one at work here
     if (home.root / MERGING).is_file():
-        git.undo_merge(home.root, read_json(home.root / MERGING)["takes"])
+        worktree.undo_merge(home.root, read_json(home.root / MERGING)["takes"])
         _settle(home)
 
 
@@ -185,5 +185,5 @@ def remove(checkout: Path) -> str:
         if home.root.is_dir():
             stack.enter_context(lock.alone(home.root, "its removal"))
         (checkout / NOTE).unlink()
-        git.forget_worktree(checkout, checkout / FOLDER)
+        worktree.forget(checkout, checkout / FOLDER)
     return f"{FOLDER} is gone; branch {BRANCH} has what was committed there"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks import cli, git, home, lock, promote, records
+from tasks import cli, git, home, lock, promote, records, worktree
 from tasks.doctor import CHECKS, Check, examine, findings, leftovers, machine, place_of, project, releases, services
 from tasks.doctor.findings import Finding, Place, broken, note, ok, warning
 from tasks.files import read_json, write_json
@@ -326,7 +326,7 @@ def test_what_killed_runs_leave(root, tmp_path):
     assert of(look(leftovers.killed, root), "warning") == [
         ("a rollback was interrupted (from b to a)", "nightshift rollback completes it")]
     (root / promote.ROLLBACK).unlink()
-    tree = git.add_worktree(root, tmp_path / "left/tree", "HEAD")
+    tree = worktree.add(root, tmp_path / "left/tree", "HEAD")
     write_json(root / leftovers.HOME / "folder.json", {"folder": str(tmp_path / "left")})
     assert f"left {tmp_path / 'left'}" in of(look(leftovers.killed, root), "warning")[0][0]
     shutil.rmtree(tree)

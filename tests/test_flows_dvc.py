@@ -137,13 +137,3 @@ def test_the_repositorys_lock_is_waited_for(done):
     assert dvc.read(done, 120).names[0] == "data.dvc"
     assert time.monotonic() - began > 3
     holder.wait()
-
-
-def test_push_reports_instead_of_raising(done):
-    """A remote that cannot be written: not pushed, with DVC's reason; afterwards it works."""
-    (done / ".remote").write_text("a file where the folder should be")
-    pushed, line = dvc.push(done, 5)
-    assert not pushed and line
-    (done / ".remote").unlink()
-    pushed, line = dvc.push(done, 5)
-    assert pushed and "pushed" in line

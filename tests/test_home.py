@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks import git, home, lock
+from tasks import git, home, lock, worktree
 from tasks.errors import ServiceError
 from tests import minigraph
 from tests.killing import COMMANDS, killed_at
@@ -163,7 +163,7 @@ def test_kill_9_before_any_command_loses_nothing(checkout):
         if n % 3 == 0 and (there / home.MERGING).exists():  # as git leaves it when it dies at its own work
             (there / "stage.py").write_text("half")
             (there / "new.py").write_text("half")
-            git.index_lock(there).write_text("")
+            worktree.index_lock(there).write_text("")
         home.take_in(there, "Night")
         assert state(there)[1:] == ([], data), n
         assert (there / "new.py").read_text() == "NEW = 1\n" and (there / "stage.py").read_text().endswith("# newer\n"), n

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from tasks import home
 from tasks.params import Params
-from tasks.terminal import plain
+from tasks.terminal import plain, without_passwords
 
 Level = Literal["ok", "note", "warning", "broken"]
 SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|SALT|AUTH_STRING|CREDENTIALS?)$")  # ends of the names of such variables
@@ -111,11 +111,6 @@ def hiding(root: Path) -> Callable[[Finding], Finding]:
         return without_passwords(" ".join(plain(text.replace("\n", " ")).split()))
 
     return lambda finding: replace(finding, what=safe(finding.what), remedy=safe(finding.remedy))
-
-
-def without_passwords(text: str) -> str:
-    """The text, its URLs without user, password and query."""
-    return re.sub(r"(://[^\s?]*)\?\S*", r"\1?…", re.sub(r"(\w://)\S*@", r"\1…@", text))
 
 
 def lines(findings: Sequence[Finding]) -> Iterator[str]:

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks import git, home, lock, tracked
+from tasks import git, home, lock, tracked, worktree
 from tasks.bootstrap import DATA, EXAMPLES
-from tasks.doctor.findings import Finding, Place, broken, note, ok, output, warning, without_passwords
+from tasks.doctor.findings import Finding, Place, broken, note, ok, output, warning
 from tasks.errors import NightshiftError, ServiceError
 from tasks.params import load
+from tasks.terminal import without_passwords
 
 MINE = ("params.yaml", "dvc.yaml")  # what decides a night and is changed by hand
 OLD_LOCK = 600  # seconds after which nobody is still at work at git's index
@@ -76,12 +77,16 @@ def repository(place: Place) -> Iterator[Finding]:
                       f"git commit -m '…' {names}; to undo what is in them: git checkout {names}")
     elif branch:
         yield ok(f"git branch {branch}, commit {head[:10]}; {' and '.join(MINE)} as committed")
+    remote = place.params and place.params.nightly.git_remote
+    if remote and remote not in (known := git.run(root, "remote").stdout.split()):
+        yield broken(f"params.yaml, nightly.git_remote: git has no remote {remote}, but {', '.join(known) or 'none'}",
+                     f"git remote add {remote} URL, or nightly.git_remote: null")
     for folder in dict.fromkeys((root, place.root)):
         yield from _index_lock(folder)
 
 
 def _index_lock(folder: Path) -> Iterator[Finding]:
-    path = git.index_lock(folder)
+    path = worktree.index_lock(folder)
     if path.is_file() and time.time() - path.stat().st_mtime > OLD_LOCK:
         yield broken(f"{path} was left by a git that was killed: no commit goes through", f"rm {path}, when no git is at work")
 

@@ -22,8 +22,9 @@ from xml.parsers.expat import ExpatError
 import httpx
 
 from tasks import lock
-from tasks.doctor.findings import Finding, Place, broken, note, ok, warning, without_passwords
+from tasks.doctor.findings import Finding, Place, broken, note, ok, warning
 from tasks.doctor.web import Answer, NoAnswerError, ask
+from tasks.terminal import without_passwords
 
 VARIABLE, POOL = "PREFECT_API_URL", "nightshift"
 DEPLOYMENTS = ("nightly", "collect", "label", "reindex", "promote", "rollback")  # of deploy/prefect.yaml

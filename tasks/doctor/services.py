@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 
 from tasks import home
 from tasks.doctor import schedule
-from tasks.doctor.findings import Finding, Place, broken, note, ok, warning, without_passwords
+from tasks.doctor.findings import Finding, Place, broken, note, ok, warning
 from tasks.doctor.web import NoAnswerError, ask, listens
 from tasks.errors import NightshiftError
 from tasks.labelling import secrets
 from tasks.serving.guard import VARIABLE as SERVICE_KEY
 from tasks.serving.guard import is_loopback
+from tasks.terminal import without_passwords
 
 SECONDS = 4.0  # that Label Studio may take for an answer
 WEAVIATE_KEY, EMBEDDING_KEY = "WEAVIATE_API_KEY", "EMBEDDING_API_KEY"

@@ -59,7 +59,9 @@ class Nightly(Section):
 
     parallel: Count = Field(description="stages side by side; each may use compute.threads threads")
     lock_minutes: Positive = Field(description="minutes to wait while another dvc command, a collection or the like is at work")
-    push_minutes: Positive = Field(description="minutes after which a push to the DVC remote is given up until the next night")
+    push_minutes: Positive = Field(description="minutes after which a push is given up until the next night")
+    git_remote: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = Field(
+        description="name of the git remote that the nights' branch is pushed to, after the DVC remote has what it names")
     approval: Literal["auto", "ask", "manual"] = Field(
         description="auto: promote what the gate lets out; ask: on the terminal, or by hand; manual: ask in Prefect's UI")
     approval_hours: Positive = Field(description="hours that a request in Prefect's UI waits for an answer")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks import git
+from tasks import git, worktree
 from tasks.errors import GateError, ServiceError
 from tasks.files import write_atomic
 from tasks.reproduce.workspace import Workspace, locked
@@ -64,7 +64,7 @@ def find(there: Workspace, record: Record, candidates: list[str]) -> Origin:
     """
     missing: dict[str, list[str]] = {}
     for commit in candidates:
-        git.switch(there.root, commit)
+        worktree.switch(there.root, commit)
         restored = restore_params(there.root)
         missing[commit] = changed_inputs(there)
         if not missing[commit]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from tasks import environment, git
+from tasks import environment, worktree
 from tasks.errors import ParamsError
 from tasks.files import read_json, write_json
 
@@ -94,7 +94,7 @@ def workspace(root: Path, commit: str, note: Path, within: Path | None, keep: bo
     write_json(note, {"folder": str(folder)})
     try:
         folder.mkdir(mode=0o700)  # a remote's password may stand in DVC's settings
-        there = Workspace(root, folder / "tree", git.add_worktree(root, folder / "tree", commit))
+        there = Workspace(root, folder / "tree", worktree.add(root, folder / "tree", commit))
         connect(there)
         yield there
     finally:
@@ -108,7 +108,7 @@ def clean(root: Path, note: Path) -> None:
     """Remove what a former call has left."""
     if note.is_file():
         folder, patience = Path(read_json(note)["folder"]), 50
-        git.forget_worktree(root, folder / "tree")
+        worktree.forget(root, folder / "tree")
         while folder.exists() and patience:  # a stage that is being ended may still write
             shutil.rmtree(folder, ignore_errors=True)
             patience -= 1
