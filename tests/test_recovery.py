@@ -8,12 +8,9 @@ tests/test_weaviate_load.py. Every file operation of a promotion, a collection â
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,7 +20,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.processes import free_ports
 from flows import server
 from tasks import git, records
 from tests import minigraph
@@ -79,8 +75,9 @@ class House:
 
     def begin(self, **env: str) -> subprocess.Popen:
         """Start a night."""
-        return subprocess.Popen([sys.executable, "-m", "flows.nightly", "--verbose"], cwd=self.root, env={**self.env, **env},
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+        command = [sys.executable, "-m", "flows.nightly", "--verbose"]
+        return subprocess.Popen(command, cwd=self.root, env={**self.env, **env}, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
 
     def night(self, **env: str) -> tuple[int, str]:
         """A night to its end: exit code, what it printed."""
@@ -99,7 +96,12 @@ class House:
 
     def await_one(self, part: str) -> int:
         """The process, not its guard and not a shell, whose command has `part`, once it is there."""
-        return soon(lambda: max((n for n, command in self.at_work().items() if part in command and not re.search(r"guard\.py|/bin/sh", command)), default=0), part)  # noqa: E501
+
+        def one() -> int:
+            found = self.at_work().items()
+            return max((n for n, command in found if part in command and not re.search(r"guard\.py|/bin/sh", command)), default=0)
+
+        return soon(one, part)
 
     def nobody_is_left(self) -> None:
         """All have ended within the guards' grace."""
