@@ -26,7 +26,7 @@ from prefect.states import Cancelled, State  # noqa: E402
 from flows import dvc, processes, schedule, server, steps  # noqa: E402
 from flows.screen import Screen  # noqa: E402
 from tasks import home, lock, params  # noqa: E402
-from tasks.errors import NightshiftError, ParamsError  # noqa: E402
+from tasks.errors import NightshiftError, ParamsError, full_disk  # noqa: E402
 
 
 class NightFailedError(NightshiftError):
@@ -141,7 +141,7 @@ def door(
             server.need_lasting(lasting)
         with _alone(root, alone, print) if alone else contextlib.nullcontext():
             pass  # at once, not after a server has started; the flow holds the lock itself, for Prefect starts it without us
-        with server.api(root):
+        with full_disk(str(root)), server.api(root):
             summary = run()
     except NightFailedError as error:
         print(*error.summary, sep="\n")

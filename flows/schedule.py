@@ -8,7 +8,7 @@ from collections.abc import Callable
 from prefect.futures import PrefectFuture
 from prefect.states import State
 
-from flows import dvc, steps
+from flows import dvc, stages, steps
 
 BROKEN = ("failed", "skipped")
 
@@ -38,7 +38,7 @@ def run(
                 continue
             waiting.remove(name)
             running.add(name)
-            futures[name] = steps.stage.with_options(name=name, task_run_name=name).submit(
+            futures[name] = stages.stage.with_options(name=name, task_run_name=name).submit(
                 name, night, name in unchanged, wait_for=[futures[need] for need in graph[name].needs]
             )
             futures[name].add_done_callback(lambda _, name=name: ended.put(name))

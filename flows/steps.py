@@ -1,11 +1,10 @@
-"""The steps of a night as Prefect tasks. Each does one thing, and doing it twice does no harm."""
+"""The steps of a night around its stages (flows/stages.py) as Prefect tasks. Each does one thing, and twice does no harm."""
 
 from __future__ import annotations
 
 import functools
 import json
 import logging
-import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,11 +23,6 @@ from tasks.files import sha256_file, write_json
 from tasks.lock import BusyError
 from tasks.params import Params
 
-CHATTER = re.compile(  # lines of DVC and of libraries that say nothing about the work; the log file has them all
-    r"> |Running stage|Updating lock|Generating lock|Use `dvc|To track|To enable|\s+(git add|dvc config)"
-    r"|[WEI]\d{4} [\d:.]+ |(WARN|WARNING|INFO)\b|[┌│└]|(GPT-QModel|Transformers|Torch|Triton) +:"
-)
-TAIL = 15  # lines of a failed stage that are shown
 step = functools.partial(task, cache_policy=NO_CACHE)  # DVC decides what has changed; a Night cannot be hashed
 NIGHT_PATHS = ("data.dvc", "dvc.lock", "metrics")
 
@@ -104,64 +98,6 @@ def fetch_sources(night: Night) -> State[None]:
     for path in sources.left_over(night.root, night.params.sources.sql):
         log.warning("%s is of a source that params.yaml no longer has; it is still a document", path)
     return Completed(name="Incomplete" if any(each.error for each in found) else None, message="; ".join(map(str, found)))
-
-
-@step
-def stage(name: str, night: Night, unchanged: bool) -> State[dvc.Outcome | None]:
-    """One stage of dvc.yaml. Ends as Completed, as Cached, or fails with the stage's own last lines."""
-    log = get_run_logger()
-    if unchanged:
-        night.screen.ended(name, "cached", note=_note(night, name))
-        return Completed(name="Cached", message="nothing it depends on has changed")
-    night.screen.running(name)
-
-    def on_line(line: str) -> None:
-        log.log(logging.INFO, line)
-        if not CHATTER.match(line):
-            night.screen.running(name, line)
-
-    outcome = dvc.repro(night.root, name, night.params.nightly.lock_minutes * 60, on_line)
-    ended = outcome.ended
-    (night.root / ".nightshift/logs").mkdir(parents=True, exist_ok=True)
-    (night.root / f".nightshift/logs/{name}.log").write_text("\n".join(ended.lines) + "\n", encoding="utf-8")
-    if outcome.state == "failed":
-        night.screen.ended(name, "FAILED", ended.seconds)
-        raise ServiceError(
-            f"stage {name}",
-            _why(name, ended.lines),
-            f"mend it and run again (what ran is kept); all of it: .nightshift/logs/{name}.log",
-        )
-    if outcome.state == "cached":
-        night.screen.ended(name, "cached", ended.seconds, _note(night, name))
-        return Completed(name="Cached", message="DVC had its outputs", data=outcome)
-    write_json(
-        night.root / f".nightshift/costs/{name}.json",
-        {
-            "stage": name,
-            "ended": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "seconds": round(ended.seconds, 2),
-            "cpu_seconds": round(ended.cpu_seconds, 2),
-            "peak_memory_bytes": ended.peak_memory_bytes,
-        },
-    )
-    night.screen.ended(name, "ran", ended.seconds, _note(night, name))
-    return Completed(
-        message=f"{ended.seconds:.1f} s, {ended.cpu_seconds:.1f} CPU-s, {ended.peak_memory_bytes / 1e9:.2f} GB",
-        data=outcome,
-    )
-
-
-def _note(night: Night, name: str) -> str:
-    return ", ".join(f"{label} {value}" for label, value in list(night.figures(name).items())[:2])
-
-
-def _why(name: str, lines: list[str]) -> str:
-    """The stage's own words: its one-line error where it gave one, else its last lines."""
-    own = [line for line in lines if line.startswith(f"{name}: ")]
-    if own:
-        return own[-1].removeprefix(f"{name}: ")
-    said = [line for line in lines if not (CHATTER.match(line) or line.startswith("ERROR: failed to reproduce"))]
-    return "failed with\n" + "\n".join(f"    {line}" for line in (said or lines)[-TAIL:])
 
 
 @step

@@ -29,7 +29,7 @@ except ImportError:
              "or use `make nightly` / `make repro`")
 
 from tasks import environment
-from tasks.errors import NightshiftError, ParamsError
+from tasks.errors import NightshiftError, ParamsError, full_disk
 
 if typing.TYPE_CHECKING:
     from tasks.params import Params
@@ -168,7 +168,8 @@ def main() -> int:
     words = sys.argv[1:]
     name = parser().parse_args(words[:1]).stage
     try:
-        run(name, words[1:])
+        with full_disk(name):
+            run(name, words[1:])
     except NightshiftError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1

@@ -27,7 +27,7 @@ from tasks import (
     sources,
 )
 from tasks.bootstrap import bootstrap
-from tasks.errors import NightshiftError, ParamsError, ServiceError
+from tasks.errors import NightshiftError, ParamsError, ServiceError, full_disk
 from tasks.files import canonical_json
 
 MINE = ("bootstrap", "import", "preset")  # what a person changes, to be committed; all else is asked of the nights' home
@@ -249,8 +249,9 @@ def main(words: list[str] | None = None) -> int:
         "serve": lambda: serve(root, given.host, given.port),
     }
     try:
-        for line in actions[given.command]():
-            print(line)
+        with full_disk(str(Path.cwd())):
+            for line in actions[given.command]():
+                print(line)
     except NightshiftError as error:
         print(f"nightshift {given.command}: {error}", file=sys.stderr)
         return 1

@@ -11,6 +11,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
 
 class NightshiftError(Exception):
     """Base of all errors that end a stage with a message instead of a traceback."""
@@ -43,3 +48,15 @@ class GateError(NightshiftError):
 
 class ServiceError(NightshiftError):
     """A program or server beside us failed."""
+
+
+@contextlib.contextmanager
+def full_disk(place: str) -> Iterator[None]:
+    """A full disk as an error that a user can act on; `place` where the system names no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        remedy = "make room (nightshift gc removes what no release needs) and run again; what ran is kept"
+        raise ServiceError(str(error.filename or place), os.strerror(error.errno).lower(), remedy) from error

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.processes import free_ports
 from flows import server
 from tasks import git, records
 from tests import minigraph
@@ -75,7 +77,7 @@ class House:
 
     def begin(self, **env: str) -> subprocess.Popen:
         """Start a night."""
-        command = [sys.executable, "-m", "flows.nightly", "--verbose"]
+        command = [sys.executable, "-m", "flows.nightly"]
         return subprocess.Popen(command, cwd=self.root, env={**self.env, **env}, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
 
@@ -179,4 +181,56 @@ def test_killed_while_git_is_at_work(house, undisturbed, what):
     hook.unlink()
     code, said = house.night()
     assert code == 0, said
+    house.is_whole(undisturbed)
+
+
+def test_a_full_disk(tmp_path, prefect, undisturbed):
+    """In a file system of its own that fills up: the night fails and says why, nothing half is left, and with room it ends."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "none", str(tmp_path)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a file system of its own cannot be mounted here")
+    try:
+        house = House(tmp_path, prefect)
+        free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+        with (tmp_path / "ballast").open("wb") as ballast:
+            ballast.write(bytes(free - 64 * 1024))
+        code, said = house.night()
+        assert code == 1 and re.search(r"stage \w+: the disk is full, \d+ MB are left", said) and "Traceback" not in said, said
+        assert records.live(house.root) is None
+        house.nobody_is_left()
+        (tmp_path / "ballast").unlink()
+        code, said = house.night()
+        assert code == 0, said
+        house.is_whole(undisturbed)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_remotes_that_refuse_or_are_silent(house, undisturbed):
+    """The release is live all the same and the night says what is not pushed; git waits for DVC. The next night pushes both."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        minigraph.dvc(house.root, "remote", "modify", "--local", "local", "url", f"http://127.0.0.1:{silent.getsockname()[1]}/x")
+        house.settle("push_minutes: 30", "push_minutes: 0.05")
+        code, said = house.night()
+    assert code == 0 and "remote: NOT PUSHED: no answer within 0.05 min (tried again next night)" in said, said
+    assert "git: waits for the DVC remote" in said and (live := records.live(house.root))
+    (house.root / ".dvc/config.local").unlink()
+    house.settle("push_minutes: 0.05", "push_minutes: 30")
+    hook = house.origin / "hooks/pre-receive"
+    hook.write_text("#!/bin/sh\necho closed for the night >&2\nexit 1\n")
+    hook.chmod(0o755)
+    code, said = house.night()
+    assert code == 0 and re.search(r"git: NOT PUSHED: .*closed for the night.* \(tried again next night\)", said), said
+    hook.unlink()
+    code, said = house.night()
+    assert code == 0 and "git: main to origin" in said and records.live(house.root) == live
+    house.is_whole(undisturbed)
+
+
+def test_label_studio_is_down(house, undisturbed):
+    """The night goes on with the data there is, says so, and releases."""
+    port = free_ports(1)
+    house.settle("url: null", f"url: http://127.0.0.1:{port}")
+    code, said = house.night(LABEL_STUDIO_API_KEY="x")
+    assert code == 0 and f"collect: http://127.0.0.1:{port}" in said and "the night goes on without" in said, said
     house.is_whole(undisturbed)

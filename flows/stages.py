@@ -1,0 +1,95 @@
+"""One stage of dvc.yaml as a Prefect task: its lines, its cost, and why it failed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect import get_run_logger
+from prefect.states import Completed, State
+
+from flows import dvc, processes, steps
+from tasks.errors import ServiceError
+from tasks.files import write_atomic, write_json
+
+CHATTER = re.compile(  # lines of DVC and of libraries that say nothing about the work; the log file has them all
+    r"> |Running stage|Updating lock|Generating lock|Use `dvc|To track|To enable|\s+(git add|dvc config)"
+    r"|[WEI]\d{4} [\d:.]+ |(WARN|WARNING|INFO)\b|[┌│└]|(GPT-QModel|Transformers|Torch|Triton) +:"
+)
+FULL = 16 * 2**20  # bytes; with less left a disk counts as full
+TAIL = 15  # lines of a failed stage that are shown
+
+
+@steps.step
+def stage(name: str, night: steps.Night, unchanged: bool) -> State[dvc.Outcome | None]:
+    """One stage of dvc.yaml. Ends as Completed, as Cached, or fails with the stage's own last lines."""
+    log = get_run_logger()
+    if unchanged:
+        night.screen.ended(name, "cached", note=_note(night, name))
+        return Completed(name="Cached", message="nothing it depends on has changed")
+    night.screen.running(name)
+
+    def on_line(line: str) -> None:
+        log.info(line)
+        if not CHATTER.match(line):
+            night.screen.running(name, line)
+
+    outcome = dvc.repro(night.root, name, night.params.nightly.lock_minutes * 60, on_line)
+    ended = outcome.ended
+    try:  # what only helps to look back does not fail a stage
+        write_atomic(night.root / f".nightshift/logs/{name}.log", "\n".join(ended.lines) + "\n")
+        if outcome.state == "ran":
+            _keep_costs(night, name, ended)
+    except OSError as error:
+        log.warning("its log and costs are not kept: %s", error)
+    if outcome.state == "failed":
+        night.screen.ended(name, "FAILED", ended.seconds)
+        remedy = f"mend it and run again (what ran is kept); all of it: .nightshift/logs/{name}.log"
+        raise ServiceError(f"stage {name}", _full(night.root) + _why(name, ended.lines), remedy)
+    if outcome.state == "cached":
+        night.screen.ended(name, "cached", ended.seconds, _note(night, name))
+        return Completed(name="Cached", message="DVC had its outputs", data=outcome)
+    night.screen.ended(name, "ran", ended.seconds, _note(night, name))
+    return Completed(
+        message=f"{ended.seconds:.1f} s, {ended.cpu_seconds:.1f} CPU-s, {ended.peak_memory_bytes / 1e9:.2f} GB",
+        data=outcome,
+    )
+
+
+def _keep_costs(night: steps.Night, name: str, ended: processes.Ended) -> None:
+    write_json(
+        night.root / f".nightshift/costs/{name}.json",
+        {
+            "stage": name,
+            "ended": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "seconds": round(ended.seconds, 2),
+            "cpu_seconds": round(ended.cpu_seconds, 2),
+            "peak_memory_bytes": ended.peak_memory_bytes,
+        },
+    )
+
+
+def _note(night: steps.Night, name: str) -> str:
+    return ", ".join(f"{label} {value}" for label, value in list(night.figures(name).items())[:2])
+
+
+def _full(root: Path) -> str:
+    """Whoever stumbles over a full disk first seldom says that it is full."""
+    free = shutil.disk_usage(root).free
+    if free >= FULL:
+        return ""
+    return f"the disk is full, {free / 1e6:.0f} MB are left (nightshift gc removes what no release needs): "
+
+
+def _why(name: str, lines: list[str]) -> str:
+    """The stage's own words: its one-line error where it ended with one, else DVC's reason or the stage's last lines."""
+    of_dvc = f"ERROR: failed to reproduce '{name}': "
+    said = [line for line in lines if not (CHATTER.match(line) or line.startswith(of_dvc))]
+    reasons = [line.removeprefix(of_dvc) for line in lines if line.startswith(of_dvc)]
+    if reasons and not reasons[-1].startswith("failed to run: "):  # the command came through, DVC did not
+        return reasons[-1]
+    if said and said[-1].startswith(f"{name}: "):
+        return said[-1].removeprefix(f"{name}: ")
+    return "failed with\n" + "\n".join(f"    {line}" for line in (said or lines)[-TAIL:])
