@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -239,6 +240,27 @@ def test_kill_9_in_the_middle_and_the_next_night_finishes(here, victim):
     assert git.dirty(root) == []
     left = [command for command in here.processes().values() if "stage.py" in command]
     assert left == [] and len([c for c in here.processes().values() if "worker start" in c and "guard.py" not in c]) == 1
+
+
+@pytest.mark.service
+def test_missed_nights_are_made_up_for_once(here):
+    """Three that were due while nobody worked: one runs, the others are cancelled, and one release comes of it."""
+    root = here.checkout / home.FOLDER
+    (here.checkout / "data/f.txt").write_text("while nobody worked\n")
+    minigraph.dvc(here.checkout, "add", "--quiet", "data")
+    commit(here.checkout, "data.dvc")
+    known = len(records.records(root))
+    os.kill(here.one("prefect worker"), signal.SIGSTOP)
+    number = here.api.get("/deployments/name/nightly/nightly").json()["id"]
+    runs = []
+    for days in (3, 2, 1):
+        due = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+        state = {"type": "SCHEDULED", "name": "Late", "state_details": {"scheduled_time": due}}
+        body = {"parameters": {"options": {"push": False}}, "state": state}
+        runs.append(here.api.post(f"/deployments/{number}/create_flow_run", json=body).json()["id"])
+    os.kill(here.one("prefect worker"), signal.SIGCONT)
+    assert sorted(here.wait(run)["type"] for run in runs) == ["CANCELLED", "CANCELLED", "COMPLETED"]
+    assert len(records.records(root)) == known + 1
 
 
 @pytest.mark.service
