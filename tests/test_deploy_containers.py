@@ -198,7 +198,8 @@ def test_an_image_runs_without_rights(stage):
 
 def test_what_is_copied_is_there_and_gets_through():
     """Each COPY from the context names a file that exists and that .dockerignore lets through; scripts are all copied."""
-    copied = [line.split()[-2] for line in DOCKERFILE.splitlines() if line.startswith("COPY ") and "--from=" not in line]
+    copies = [line.split()[1:-1] for line in DOCKERFILE.splitlines() if line.startswith("COPY ") and "--from=" not in line]
+    copied = [name for names in copies for name in names if not name.startswith("--")]
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     assert [name for name in copied if not (ROOT / name).is_file()] == []
     assert [name for name in copied if not any(fnmatch.fnmatch(name, pattern.rstrip("/") + "*") for pattern in allowed)] == []
@@ -218,7 +219,7 @@ def test_what_has_to_be_compiled_can_be_and_runs_elsewhere():
 def test_only_what_is_needed_is_sent_to_the_builder():
     """Everything is left out but the locks and the scripts: no data, no git history, no .env."""
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
-    assert lines == ["*", "!requirements.lock", "!deploy/kubernetes.lock", "!deploy/label-studio.lock", "!deploy/containers/"]
+    assert lines == ["*", "!requirements.lock", "!deploy/remotes.lock", "!deploy/kubernetes.lock", "!deploy/label-studio.lock", "!deploy/containers/"]
 
 
 def test_images_are_pinned():
