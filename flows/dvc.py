@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,14 +129,16 @@ class Outcome:
     tries: int
 
 
-def repro(root: Path, stage: str, patience: float, on_line: Callable[[str], None]) -> Outcome:
+def repro(
+    root: Path, stage: str, patience: float, on_line: Callable[[str], None], env: Mapping[str, str] | None = None
+) -> Outcome:
     """Run one stage as `dvc repro` would; where DVC is locked, wait and try again, for `patience` seconds."""
     deadline = time.monotonic() + patience
     pause = 1.0
     tries = 0
     while True:
         tries += 1
-        ended = processes.run([*DVC, "repro", "--single-item", stage], root, on_line)
+        ended = processes.run([*DVC, "repro", "--single-item", stage], root, on_line, env)
         text = "\n".join(ended.lines)
         if ended.code == 0:
             return Outcome("cached" if CACHED.search(text) else "ran", ended, tries)

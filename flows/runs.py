@@ -21,11 +21,12 @@ os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO" if "--ver
 
 from prefect import get_run_logger  # noqa: E402
 from prefect.artifacts import create_progress_artifact, update_progress_artifact  # noqa: E402
+from prefect.runtime import flow_run  # noqa: E402
 from prefect.states import Cancelled, State  # noqa: E402
 
-from flows import dvc, processes, schedule, server, steps  # noqa: E402
+from flows import accounts, dvc, processes, schedule, server, steps  # noqa: E402
 from flows.screen import Screen  # noqa: E402
-from tasks import home, lock, params  # noqa: E402
+from tasks import costs, home, lock, params  # noqa: E402
 from tasks.errors import NightshiftError, ParamsError, full_disk  # noqa: E402
 
 
@@ -52,9 +53,13 @@ def by_itself(name: str, title: str, do: Callable[[steps.Night], list[str]], ver
             get_run_logger().warning(str(busy))
             return Cancelled(message=str(busy))
         taken = steps.take_in(root, f"{title} of {datetime.now().astimezone():%Y-%m-%d}, broken off")
-        night = begin(verbose)
+        night, clock = begin(verbose), time.monotonic()
         night.notices += taken
-        return do(night)
+        try:
+            return [*do(night), *accounts.settle(night, flow_run.get_flow_name(), time.monotonic() - clock)]
+        except NightFailedError as failed:
+            failed.summary += accounts.settle(night, flow_run.get_flow_name(), time.monotonic() - clock)
+            raise
 
 
 def _alone(root: Path, name: str, told: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
@@ -145,7 +150,7 @@ def door(
             summary = run()
     except NightFailedError as error:
         print(*error.summary, sep="\n")
-        print(f"after {_duration(time.monotonic() - clock)}: {error}", file=sys.stderr)
+        print(f"after {costs.duration(time.monotonic() - clock)}: {error}", file=sys.stderr)
         return 1
     except NightshiftError as error:
         print(f"{name}: {error}", file=sys.stderr)
@@ -155,7 +160,7 @@ def door(
         return 130
     finally:
         processes.stop_all()
-    print(f"{summary[0]}, in {_duration(time.monotonic() - clock)}", *summary[1:], sep="\n")
+    print(f"{summary[0]}, in {costs.duration(time.monotonic() - clock)}", *summary[1:], sep="\n")
     return 0
 
 
@@ -168,7 +173,3 @@ def dry_run(root: Path, stages: list[str]) -> None:
         few = [*node.changed[:4], *([f"{len(node.changed) - 4} more"] if len(node.changed) > 4 else [])]
         why = ", ".join(few) or ", ".join(f"after {need}" for need in node.needs if need not in graph.unchanged())
         print(f"  {name:<12}{'unchanged' if name in graph.unchanged() else f'to run: {why}'}")
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 100 else f"{int(seconds // 60)} min {int(seconds % 60)} s"

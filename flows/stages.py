@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import shutil
-from datetime import UTC, datetime
+import time
 from pathlib import Path
 
 from prefect import get_run_logger
 from prefect.states import Completed, State
 
-from flows import dvc, processes, steps
+from flows import dvc, steps
+from tasks import costs
 from tasks.errors import ServiceError
-from tasks.files import write_atomic, write_json
+from tasks.files import read_json, write_atomic
 
 CHATTER = re.compile(  # lines of DVC and of libraries that say nothing about the work; the log file has them all
     r"> |Running stage|Updating lock|Generating lock|Use `dvc|To track|To enable|\s+(git add|dvc config)"
@@ -36,14 +37,19 @@ def stage(name: str, night: steps.Night, unchanged: bool) -> State[dvc.Outcome |
         if not CHATTER.match(line):
             night.screen.running(name, line)
 
-    outcome = dvc.repro(night.root, name, night.params.nightly.lock_minutes * 60, on_line)
+    times = night.root / f".nightshift/times/{name}.json"
+    times.unlink(missing_ok=True)
+    began, patience = time.time(), night.params.nightly.lock_minutes * 60
+    outcome = dvc.repro(night.root, name, patience, on_line, {costs.TIMES: str(times)})
     ended = outcome.ended
+    if outcome.state == "ran":
+        own = read_json(times) if times.is_file() else {"began": began, "ended": began + ended.seconds}  # no stage of ours
+        night.costs[name] = costs.Stage(**own, seconds=round(ended.seconds, 2), cpu_seconds=round(ended.cpu_seconds, 2),
+                                        peak_memory_bytes=ended.peak_memory_bytes)  # fmt: skip
     try:  # what only helps to look back does not fail a stage
         write_atomic(night.root / f".nightshift/logs/{name}.log", "\n".join(ended.lines) + "\n")
-        if outcome.state == "ran":
-            _keep_costs(night, name, ended)
     except OSError as error:
-        log.warning("its log and costs are not kept: %s", error)
+        log.warning("its log is not kept: %s", error)
     if outcome.state == "failed":
         night.screen.ended(name, "FAILED", ended.seconds)
         remedy = f"mend it and run again (what ran is kept); all of it: .nightshift/logs/{name}.log"
@@ -55,19 +61,6 @@ def stage(name: str, night: steps.Night, unchanged: bool) -> State[dvc.Outcome |
     return Completed(
         message=f"{ended.seconds:.1f} s, {ended.cpu_seconds:.1f} CPU-s, {ended.peak_memory_bytes / 1e9:.2f} GB",
         data=outcome,
-    )
-
-
-def _keep_costs(night: steps.Night, name: str, ended: processes.Ended) -> None:
-    write_json(
-        night.root / f".nightshift/costs/{name}.json",
-        {
-            "stage": name,
-            "ended": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "seconds": round(ended.seconds, 2),
-            "cpu_seconds": round(ended.cpu_seconds, 2),
-            "peak_memory_bytes": ended.peak_memory_bytes,
-        },
     )
 
 

@@ -15,7 +15,7 @@ from prefect.states import Completed, State
 
 from flows import dvc, remotes
 from flows.screen import Screen
-from tasks import approval, documents_release, git, home, live_index, promote, records, sources
+from tasks import approval, costs, documents_release, git, home, live_index, promote, records, sources
 from tasks.bootstrap import bootstrap
 from tasks.errors import GateError, NightshiftError, ServiceError
 from tasks.figures import figures_from, stage_of, text
@@ -37,6 +37,7 @@ class Night:
     began: datetime
     parallel: int = 0  # stages side by side; 0: nightly.parallel
     states: dict[str, str] = field(default_factory=dict)  # stage → ran, cached, failed, skipped
+    costs: dict[str, costs.Stage] = field(default_factory=dict)  # stage that ran → what it cost
     notices: list[str] = field(default_factory=list)  # what somebody has to look at, for the summary
 
     @property

@@ -19,6 +19,7 @@ import inspect
 import os
 import shutil
 import sys
+import time
 import typing
 from pathlib import Path
 
@@ -165,15 +166,24 @@ def main() -> int:
     """Entry point; a NightshiftError is one line on stderr and exit code 1."""
     environment.apply()
     environment.die_with_parent()
-    words = sys.argv[1:]
+    words, began = sys.argv[1:], time.time()
     name = parser().parse_args(words[:1]).stage
     try:
         with full_disk(name):
             run(name, words[1:])
+            _tell(began)
     except NightshiftError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _tell(began: float) -> None:
+    """When the stage was at work, to the flow that has asked for it (tasks/costs.py): no part of what is hashed."""
+    if path := os.environ.get("NIGHTSHIFT_STAGE_TIMES"):
+        from tasks.files import write_json
+
+        write_json(Path(path), {"began": began, "ended": time.time()})
 
 
 if __name__ == "__main__":

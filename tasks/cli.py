@@ -117,6 +117,15 @@ def withdraw(root: Path, who: str, dry: bool) -> list[str]:
     return leave(root, who, datetime.now(UTC), dry)
 
 
+def what_nights_cost(root: Path, most: int, as_json: bool) -> list[str]:
+    """What the last runs took."""
+    from tasks import costs
+
+    if most < 1:
+        raise ParamsError("costs --runs", f"{most} is no number of runs", "take 1 or more")
+    return [run.model_dump_json() for run in costs.read(root, most)] if as_json else costs.lines(root, most)
+
+
 def trace(root: Path, given: argparse.Namespace) -> Iterator[str]:
     """Where a release comes from, or where a judgement went."""
     from tasks.lineage.command import trace as walk
@@ -176,6 +185,9 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("release", nargs="?", metavar="RELEASE", help="or this one")
     for command in (out, back):
         command.add_argument("--no-commit", dest="commit", action="store_false", help="leave the commit to you")
+    spent = commands.add_parser("costs", help="what the last nights took: time, CPU, memory and disk, stage by stage")
+    spent.add_argument("--runs", type=int, default=30, metavar="N", help="look at the last N (default: 30)")
+    spent.add_argument("--json", action="store_true", help="a JSON object a run, the oldest first")
     commands.add_parser("builds", help="builds of the search index, which one the store points at, and what is wrong there")
     commands.add_parser("bootstrap", help="fill data/ on a fresh clone")
     commands.add_parser("fetch", help="take the rows of all sources in params.yaml into data/documents/sql")
@@ -235,6 +247,7 @@ def main(words: list[str] | None = None) -> int:
         "trace": lambda: trace(root, given),
         "promote": lambda: promote_candidate(root, given.documents, given.again, given.commit),
         "rollback": lambda: roll_back(root, given.release, given.commit),
+        "costs": lambda: what_nights_cost(root, given.runs, given.json),
         "builds": lambda: live_index.listing(root),
         "bootstrap": lambda: [bootstrap(root)],
         "fetch": lambda: sources.fetch_now(root),

@@ -149,5 +149,10 @@ def _stages(root: Path) -> dict[str, Any]:
     return yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
 
 
+def sizes(root: Path) -> dict[str, int]:
+    """Stage → bytes of all its outputs, as dvc.lock has them."""
+    return {name: sum(out.get("size", 0) for out in stage.get("outs", [])) for name, stage in _stages(root).items()}
+
+
 def _outs(stages: Mapping[str, Any]) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}

@@ -43,6 +43,10 @@ STAGES = (
 )
 SETS = ("facts", "context", "unanswerable")
 DOCUMENT_SET = "documents"
+COSTS = (  # never on this page: equal nights have equal pages, and never the same cost
+    "Time, work, memory and disk of each stage, this night and those before it: nightshift costs, or as a page "
+    ".nightshift/costs.html, where the night ran."
+)
 
 
 class PageReport(Report):
@@ -98,6 +102,7 @@ def report(
         asking.asking(metrics["select"], metrics["candidates"], metrics["prepare"], selected, cfg.samples, cfg.characters),
         chosen,
         data.lineage(Figures.read(release), metrics["release"], metrics["base"], metrics["merge"]),
+        Section("costs", "What it cost", [Paragraph(COSTS)]),
     ]
     html = render(
         title=f"{heading} · Nightshift report",

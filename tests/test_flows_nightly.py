@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import minigraph
 import pytest
 
-from tasks import records
+from tasks import costs, records
 from tasks.files import read_json
 
 GIT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
@@ -63,13 +64,11 @@ def night(tmp_path_factory, api):
 
 
 def test_a_first_night_runs_everything(night):
-    """Each stage once, as a task of its name; its lines are in Prefect's log; its cost is beside the graph."""
+    """Each stage once, as a task of its name; its lines are in Prefect's log."""
     assert sorted(minigraph.ran(night.root)) == sorted(minigraph.STAGES)
     assert {name: night.states[name] for name in minigraph.STAGES} == dict.fromkeys(minigraph.STAGES, "Completed")
     assert night.states["data.dvc"] == "Cached"
     assert any(line == "sft: has begun" for line in night.logs)
-    cost = read_json(night.root / ".nightshift/costs/sft.json")
-    assert cost["cpu_seconds"] > 0 and cost["peak_memory_bytes"] > 10_000_000
     assert night.summary[0] == "6 ran, 1 cached"
 
 
@@ -86,7 +85,17 @@ def test_it_promotes_commits_and_pushes(night):
     assert changed == ["dvc.lock", *(f"metrics/{name}.json" for name in sorted(minigraph.STAGES))]
     assert night.git("status", "--porcelain") == "M stage.py\n?? notes.txt"
     assert f"release: {live} is live" in night.summary
-    assert "pushed" in night.summary[-1] and (night.root / ".remote/files").is_dir()
+    assert "pushed" in night.summary[-2] and (night.root / ".remote/files").is_dir()
+
+
+def test_it_says_what_it_cost(night):
+    """In the summary, as a row for later, as a page, and as a table in Prefect."""
+    (run,) = costs.read(night.root)
+    assert night.summary[-1] == f"cost: {costs.line(run)}" and set(run.stages) == set(minigraph.STAGES)
+    assert all(one.ended > one.began and one.bytes > 0 for one in run.stages.values()) and 0 < run.overhead < 1
+    assert (night.root / costs.PAGE).read_text().startswith("<!doctype html>")
+    assert [row["stage"] for row in json.loads(night.artifacts["nightly-costs"].data)] == [
+        row["stage"] for row in costs.table(run, [run])]
 
 
 def test_prefect_shows_progress_figures_and_report(night):

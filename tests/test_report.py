@@ -154,7 +154,7 @@ def test_sections_come_in_the_order_of_a_readers_questions(night, tmp_path):
     tree = Tree(page(night, tmp_path / "out"))
     assert [attrs["id"] for attrs in tree.all("section")] == [
         "gate", "changes", "behaviours", "training", "reward", "quantization", "documents", "data",
-        "judgements", "asking", "samples", "lineage"]
+        "judgements", "asking", "samples", "lineage", "costs"]
     assert tree.said("h1") == ["Cleared for release"]
     assert tree.said("h2")[0] == "Gate"
 
@@ -329,7 +329,7 @@ def test_a_night_on_instructions_and_documents_alone(night, tmp_path):
         assert part in said, part
     assert "Krippendorff" not in said and "ordered pair" not in said and "none" not in tree.said("td")
     assert [text for text in tree.said("figcaption") if text.startswith(("Reward", "DPO", "NONE"))] == []
-    assert len(tree.all("article")) == 4 + 6 and len(tree.all("section")) == 12
+    assert len(tree.all("article")) == 4 + 6 and len(tree.all("section")) == 13
 
 
 def test_judgements_are_shown_as_they_were_measured(night, tmp_path):

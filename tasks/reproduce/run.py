@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tasks import costs
 from tasks.bootstrap import DATA, EXAMPLES, bootstrap, dvc_hash, tracked_hash
 from tasks.errors import DataError
-from tasks.files import read_json, write_atomic
+from tasks.files import write_atomic
 from tasks.reproduce.workspace import DVC, HERE, Workspace
 
 RUNNING = re.compile(r"Running stage '([^']+)':$")
@@ -95,8 +96,8 @@ def take(there: Workspace, targets: list[str] | None, remotes: list[str | None])
 
 def forecast(checkout: Path, stages: Sequence[str]) -> str:
     """How long computing took when these stages ran here last."""
-    costs = [read_json(path) for name in stages if (path := checkout / f".nightshift/costs/{name}.json").is_file()]
-    if not costs:
+    last = {name: cost for run in costs.read(checkout) for name, cost in run.stages.items() if name in stages}
+    if not last:
         return "how long it takes is not known here: no night has run in this checkout"
-    minutes, cpu = (sum(cost[key] for cost in costs) / 60 for key in ("seconds", "cpu_seconds"))
-    return f"{len(costs)} of {len(stages)} stages took {minutes:.1f} min here last time ({cpu:.1f} min of one processor)"
+    minutes, cpu = (sum(getattr(cost, key) for cost in last.values()) / 60 for key in ("seconds", "cpu_seconds"))
+    return f"{len(last)} of {len(stages)} stages took {minutes:.1f} min here last time ({cpu:.1f} min of one processor)"
