@@ -89,6 +89,15 @@ def run(name: str, words: list[str]) -> None:
     environment.pin(sections.compute)
     if params_module.Compute in signature(function).values():
         check_precisions(sections)
+    kinds = [kind for kind in signature(function).values() if isinstance(kind, type)]
+    training = next((sections.section(kind) for kind in kinds if issubclass(kind, params_module.Training)), None)
+    rank = os.environ.get("RANK")
+    if training and training.processes > 1 and rank is None:
+        from tasks.training import launch
+
+        for output in (getattr(options, name) for name in signature(function) if is_output(name)):
+            _clear_leftovers(output)
+        return launch.launch(name, words, training, sections.compute.threads)
     values: dict[str, object] = {}
     outputs: dict[Path, Path] = {}
     for parameter, kind in signature(function).items():
@@ -98,7 +107,8 @@ def run(name: str, words: list[str]) -> None:
                 part = path.with_name(f".{path.name}.part-{os.getpid()}")
                 if parameter == "out" and BEFORE in signature(function):
                     values[BEFORE] = _former(path)
-                _clear_leftovers(path)
+                if rank is None:  # else the launcher has done it, and the others' parts lie there
+                    _clear_leftovers(path)
                 part.mkdir(parents=True)
                 outputs[part] = path
                 values[parameter] = part
@@ -115,7 +125,8 @@ def run(name: str, words: list[str]) -> None:
             replace_dir(part, final)
         write_json(options.metrics, report.model_dump(mode="json"))
     except NightshiftError:
-        _keep(name, outputs)
+        if rank in (None, "0"):
+            _keep(name, outputs)
         raise
     finally:
         for part in outputs:
@@ -165,7 +176,7 @@ def _clear_leftovers(path: Path) -> None:
 def main() -> int:
     """Entry point; a NightshiftError is one line on stderr and exit code 1."""
     environment.apply()
-    environment.die_with_parent()
+    (environment.end_with_parent if "RANK" in os.environ else environment.die_with_parent)()
     words, began = sys.argv[1:], time.time()
     name = parser().parse_args(words[:1]).stage
     try:
@@ -173,7 +184,12 @@ def main() -> int:
             run(name, words[1:])
             _tell(began)
     except NightshiftError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        if os.environ.get("RANK"):
+            from tasks.training import launch
+
+            launch.tell(error)  # the launcher prints it, after torchrun's own lines
+        else:
+            print(f"{name}: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -6,6 +6,7 @@ seen to live without a thousand carriage returns in the file. Nothing that is sa
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -15,8 +16,9 @@ Item = TypeVar("Item")
 
 
 def log(line: str) -> None:
-    """One line on stderr, at once."""
-    print(line, file=sys.stderr, flush=True)
+    """One line on stderr, at once; of the processes of one training the first alone speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, file=sys.stderr, flush=True)
 
 
 def bar(

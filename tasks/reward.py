@@ -89,7 +89,7 @@ def reward(cfg: Reward, compute: Compute, seed: Seed, dataset: Path, evaluation:
     work = checkpoints.open_work("reward", {"reward": cfg, "compute": compute, "seed": seed},
                                  {"dataset": dataset, "base": base, "sft": sft})
     trainer = make_trainer(cfg, compute, seed, policy, tokenizer, pairs, work)
-    trainers.train(trainer, work)
+    trainers.train(trainer, work, cfg.processes)
     points = trainers.curve(trainer)
     trainers.save_adapter(trainer.model, points, out)
     report = measured(

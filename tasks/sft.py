@@ -54,7 +54,7 @@ def sft(cfg: Sft, compute: Compute, seed: Seed, dataset: Path, base: Path, out: 
     work = checkpoints.open_work("sft", {"sft": cfg, "compute": compute, "seed": seed},
                                  {"dataset": dataset, "base": base})
     trainer = make_trainer(cfg, compute, seed, model, tokenizer, rows, work)
-    trainers.train(trainer, work)
+    trainers.train(trainer, work, cfg.processes)
     points = trainers.curve(trainer)
     trainers.save_adapter(trainer.model, points, out)
 

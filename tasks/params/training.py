@@ -41,12 +41,16 @@ class Training(Precise):
     max_length: Count = Field(description="tokens; longer rows are left out, counted and reported")
     log_every: Count = Field(description="optimizer steps between two points of curve.jsonl")
     save_every: Count = Field(description="optimizer steps between two checkpoints; a multiple of log_every")
+    processes: Count = Field(description="processes that share each batch (torchrun), one a GPU; their number changes bits")
+    accelerate: str | None = Field(description="accelerate's configuration file (FSDP, DeepSpeed) for them; null: plain torchrun")
 
     @model_validator(mode="after")
     def _aligned(self) -> Training:
         """A checkpoint between two points of the curve would lose the sums of the next point on resuming."""
         if self.save_every % self.log_every:
             raise ValueError(f"save_every ({self.save_every}) must be a multiple of log_every ({self.log_every})")
+        if self.batch_size % self.processes:
+            raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of processes ({self.processes})")
         return self
 
 

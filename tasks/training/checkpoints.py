@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from tasks.files import canonical_json, sha256_file, sha256_tree, write_atomic
 from tasks.progress import log
+from tasks.training import launch
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -89,8 +90,10 @@ def marker_callback() -> TrainerCallback:
         """Marks on save; the trainer has written everything by then."""
 
         def on_save(self, args, state, control, **_):
-            """`checkpoint-<step>` is complete now."""
-            mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            """`checkpoint-<step>` is complete when every process has written its part."""
+            launch.wait_for_all()
+            if not launch.rank():
+                mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     return Marker()
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def dpo(task: Task) -> Outcome:
     """Train an adapter by TRL's DPOTrainer and leave it, with its curve, in `task.out`."""
     trainer = make_trainer(task)
-    trainers.train(trainer, task.work)
+    trainers.train(trainer, task.work, task.cfg.processes)
     points = trainers.curve(trainer)
     trainers.save_adapter(trainer.model, points, task.out)
     return Outcome(trainer.state.global_step, trainers.trainable(trainer.model), points)

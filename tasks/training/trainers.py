@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.files import read_json, write_json, write_jsonl
 from tasks.params import Compute, Lora, Training
 from tasks.progress import log
-from tasks.training import checkpoints
+from tasks.training import checkpoints, launch
 from tasks.training.models import device_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def arguments(cfg: Training, compute: Compute, seed: int, work: Path) -> dict[st
     optimizer = "adamw_torch_fused" if compute.reproducible == "any-x86" else "adamw_torch"
     return {
         "output_dir": str(work), "num_train_epochs": 1, "train_sampling_strategy": "sequential",
-        "per_device_train_batch_size": cfg.batch_size, "per_device_eval_batch_size": cfg.batch_size,
+        "per_device_train_batch_size": cfg.batch_size // cfg.processes, "per_device_eval_batch_size": cfg.batch_size,
         "gradient_accumulation_steps": cfg.accumulate, "gradient_checkpointing": False,
         "learning_rate": cfg.learning_rate, "warmup_steps": cfg.warmup, "lr_scheduler_type": "linear",
         "weight_decay": cfg.weight_decay, "max_grad_norm": 1.0, "optim": optimizer,
@@ -62,15 +62,20 @@ def untrained(model: PreTrainedModel, lora: Lora, task: str, seed: int) -> PeftM
     return get_peft_model(model, lora_config(lora, task))
 
 
-def train(trainer: Any, work: Path) -> None:
-    """Train, from the newest complete checkpoint in `work` where there is one, and mark the checkpoints made."""
+def train(trainer: Any, work: Path, processes: int) -> None:
+    """Train, from the newest complete checkpoint in `work` where there is one, and mark the checkpoints made.
+
+    Of several `processes` the first alone returns.
+    """
+    launch.expect(processes)
     trainer.remove_callback(_printer())
     trainer.add_callback(checkpoints.marker_callback())
     trainer.add_callback(_progress())
-    newest = checkpoints.newest_complete(work)
+    newest = launch.agreed(None if launch.rank() else checkpoints.newest_complete(work))
     checkpoints.say_resume(newest)
     with answers_only_head():
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    launch.leave_the_first_alone()
 
 
 @contextlib.contextmanager
