@@ -74,7 +74,7 @@ def test_killed_in_the_middle_it_leaves_nobody_and_goes_on(tmp_path):
 
 
 def test_what_is_wrong_is_said_once_and_last(tmp_path):
-    """The first process's error as the stage's own one line; a share of a batch that does not come out even; no configuration."""
+    """The first process's error as the stage's own one line; a batch that cannot be shared evenly."""
     data = tmp_path / "data"
     for name in ("train", "eval"):
         write_jsonl(data / f"{name}.jsonl", [{"id": "1"}])
@@ -86,7 +86,6 @@ def test_what_is_wrong_is_said_once_and_last(tmp_path):
     assert done.stderr.splitlines()[-1].startswith(f"sft: {data}/train.jsonl:1: ")
     assert not (tmp_path / "run/out").exists() and not list((tmp_path / "run").glob(".out.part-*"))
     assert "batch_size (8) must be a multiple of processes (3)" in run(tmp_path / "run", "sft", 3).stderr
-    assert "sft.accelerate: none.yaml is missing" in run(tmp_path / "run", "sft", 2, accelerate="none.yaml").stderr
 
 
 def at_work(folder: Path) -> list[str]:

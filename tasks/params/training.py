@@ -42,7 +42,6 @@ class Training(Precise):
     log_every: Count = Field(description="optimizer steps between two points of curve.jsonl")
     save_every: Count = Field(description="optimizer steps between two checkpoints; a multiple of log_every")
     processes: Count = Field(description="processes that share each batch (torchrun), one a GPU; their number changes bits")
-    accelerate: str | None = Field(description="accelerate's configuration file (FSDP, DeepSpeed) for them; null: plain torchrun")
 
     @model_validator(mode="after")
     def _aligned(self) -> Training:

@@ -1,5 +1,4 @@
-"""A training in several processes, one a GPU (or a share of a CPU): torchrun, or accelerate with a configuration for FSDP or
-DeepSpeed.
+"""A training in several processes, one a GPU (or a share of a CPU), by torchrun: data parallel, each with the whole model.
 
 The launcher starts the whole stage once a process (SPMD). Each reads the same inputs and trains on its share of every
 batch; then all but the first end, and the first goes on alone: it saves, measures and writes. So a stage's code is the same for
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import environment
-from tasks.errors import ModelError, NightshiftError, ParamsError
+from tasks.errors import ModelError, NightshiftError
 from tasks.params import Training
 
 TOLD = "NIGHTSHIFT_TRAINING_ERROR"  # names the file into which the first process writes the error that ended it
@@ -31,13 +30,9 @@ def rank() -> int | None:
 def launch(stage: str, words: list[str], cfg: Training, threads: int) -> None:
     """Run the stage in `cfg.processes` processes of so many `threads` and wait for them.
 
-    What has ended the first of them is raised here; ParamsError where the accelerate configuration is missing.
+    What has ended the first of them is raised here.
     """
-    if cfg.accelerate and not Path(cfg.accelerate).is_file():
-        raise ParamsError(f"{stage}.accelerate", f"{cfg.accelerate} is missing", "write it with accelerate config, or take null")
-    count = str(cfg.processes)
-    by = (["accelerate.commands.launch", "--config_file", cfg.accelerate, "--num_processes", count] if cfg.accelerate
-          else ["torch.distributed.run", "--standalone", "--nproc_per_node", count])  # fmt: skip
+    by = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(cfg.processes)]
     with tempfile.TemporaryDirectory(prefix="nightshift-training-") as folder:
         told = Path(folder, "error.json")
         ended = subprocess.run(
@@ -48,7 +43,7 @@ def launch(stage: str, words: list[str], cfg: Training, threads: int) -> None:
         if told.is_file():
             raise NightshiftError(*json.loads(told.read_text(encoding="utf-8")))
     if ended.returncode:
-        raise ModelError(f"{stage}: {by[0]}", f"ended with exit code {ended.returncode}", "its lines are above")
+        raise ModelError("torchrun", f"ended with exit code {ended.returncode}", "its lines are above")
 
 
 def tell(error: NightshiftError) -> None:
