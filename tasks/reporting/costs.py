@@ -25,7 +25,7 @@ def page(runs: Sequence[Run]) -> str:
         heading=f"The {last.flow} run of {when} took {costs.duration(last.seconds)}",
         why=[f"{plural(len(last.stages), 'stage')} ran. {around}"],
         headlines=[
-            Headline("Time", costs.duration(last.seconds), "commits and pushes included"),
+            Headline("Time", costs.duration(last.seconds).replace(" ", "\u00a0"), "commits and pushes included"),
             Headline("Work", f"{last.cpu_seconds:,.0f}\u00a0CPU-s", "of all stages"),
             Headline("Memory", f"{last.peak_memory_bytes / 1e9:.2f}\u00a0GB", "of the largest process"),
             Headline("Outputs", f"{last.bytes / 1e6:,.0f}\u00a0MB", "before DVC finds what it has already"),
@@ -69,7 +69,8 @@ def _over(told: Sequence[Run]) -> list[Pictures | Table]:
         for run in reversed(told)
     ]
     head = ["run", "time", "CPU-s", "GB", "MB out", "around the stages"]
-    return [Pictures(pictures), Table("Each run in which a stage ran, the last first", head, rows)]
+    drawn = [Pictures(pictures)] if len(told) > 1 else []  # one run is no course of things
+    return [*drawn, Table("Each run in which a stage ran, the last first", head, rows)]
 
 
 def _marks(count: int) -> list[float]:
