@@ -23,7 +23,7 @@ from prefect import get_run_logger  # noqa: E402
 from prefect.artifacts import create_progress_artifact, update_progress_artifact  # noqa: E402
 from prefect.states import Cancelled, State  # noqa: E402
 
-from flows import dvc, processes, schedule, server, steps  # noqa: E402
+from flows import dvc, events, processes, schedule, server, steps  # noqa: E402
 from flows.screen import Screen  # noqa: E402
 from tasks import home, lock, params  # noqa: E402
 from tasks.errors import NightshiftError, ParamsError  # noqa: E402
@@ -54,6 +54,7 @@ def by_itself(name: str, title: str, do: Callable[[steps.Night], list[str]], ver
         taken = steps.take_in(root, f"{title} of {datetime.now().astimezone():%Y-%m-%d}, broken off")
         night = begin(verbose)
         night.notices += taken
+        events.catch_up(root)
         return do(night)
 
 
