@@ -61,7 +61,7 @@ up: setup  ## nights by themselves: Prefect server and worker, Label Studio, sch
 down: setup  ## end what make up has started
 	@python -m deploy.up down
 
-deploy: setup  ## after a change of deploy/prefect.yaml: the schedules and forms again
+deploy: setup  ## after a change of deploy/prefect.yaml, or of notify in params.yaml: schedules, forms, messages again
 	@python -m deploy.up deploy
 
 serve: setup  ## the live release over HTTP with a page to try it (http://127.0.0.1:8321)

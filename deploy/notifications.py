@@ -60,8 +60,8 @@ def shown(value: str, most: int) -> str:
 
 
 NAME, SAID, LINK = shown("event.resource.name", 80), shown("event.payload.said", MOST), "{{ flow_run | ui_url or '' }}"
-STATE, WHY = (shown(f"event.resource['prefect.state-{part}']", most) for part, most in (("name", 20), ("message", 700)))
-DEPLOYMENT = shown("event.resource_in_role.deployment.name", 40)
+STATE, DEPLOYMENT = shown("event.resource['prefect.state-name']", 20), shown("event.resource_in_role.deployment.name", 40)
+WHY = shown("(event.resource['prefect.state-message'] or '').replace('Flow run encountered an exception: ', '')", 700)
 
 
 class Message(NamedTuple):

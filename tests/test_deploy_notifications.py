@@ -26,10 +26,10 @@ from prefect.server.utilities.user_templates import register_user_template_filte
 
 from deploy import notifications
 from flows import events
-from tasks import git, home, params, promote, records
+from tasks import home, params, promote, records
 from tasks.params.service import About
 from tests import minigraph
-from tests.up_fixtures import Up, commit, running
+from tests.up_fixtures import Up, block, commit, running
 
 ROOT = Path(__file__).parent.parent
 NAMES = notifications.deployed(ROOT)
@@ -110,8 +110,7 @@ def test_deployments_are_named_as_their_flows():
 def test_what_the_messages_say():
     """Which deployment, what happened, why."""
     failed = text("failed", of_run("Failed", message="Flow run encountered an exception: stage sft: data/a.txt: is sour"))
-    assert failed == ("Nightshift: nightly: Failed",
-                      "Run odd-owl: Flow run encountered an exception: stage sft: data/a.txt: is sour")
+    assert failed == ("Nightshift: nightly: Failed", "Run odd-owl: stage sft: data/a.txt: is sour")
     said = "2026-11-24-0123abcd is live, by a night (before: 2026-11-23-4567cdef)"
     assert text("released", of_ours(events.RELEASED, said)) == ("Nightshift: 2026-11-24-0123abcd is live", said)
     assert text("held_back", of_ours(events.HELD_BACK, "said", "89ab"))[0] == "Nightshift: 89ab is held back by the gate"
@@ -169,12 +168,8 @@ def here(tmp_path_factory) -> Iterator[Up]:
 def ears(here) -> Iterator[Ears]:
     """The team's block is on the server and leads here; each failure is told."""
     ears = Ears()
-    kind = here.api.get("/block_types/slug/custom-webhook").json()["id"]
-    schema = here.api.post("/block_schemas/filter", json={"block_schemas": {"block_type_id": {"any_": [kind]}}}).json()[0]["id"]
-    data = {"name": "team", "url": f"http://127.0.0.1:{ears.server.server_port}/", "secrets": {"token": TOKEN},
-            "json_data": {"subject": "{{subject}}", "text": "{{body}} by {{token}}"}}  # fmt: skip
-    block = {"name": "team", "block_type_id": kind, "block_schema_id": schema, "data": data}
-    assert here.api.post("/block_documents/", json=block).status_code == 201
+    block(here.api, "custom-webhook/team", name="team", url=f"http://127.0.0.1:{ears.server.server_port}/",
+          secrets={"token": TOKEN}, json_data={"subject": "{{subject}}", "text": "{{body}} by {{token}}"})  # fmt: skip
     said = deploy(here, block="custom-webhook/team", quiet_hours=0)
     assert "messages about failed, waiting, held_back, released, missing go to custom-webhook/team" in said and TOKEN not in said
     yield ears
@@ -204,13 +199,18 @@ def automations(here: Up) -> dict[str, dict[str, Any]]:
     return {name: one for name, one in found.items() if name in (*get_args(About), "theirs")}
 
 
-def night(here: Up, data: str, wanted: str = "COMPLETED", **options: Any) -> str:
-    """A night with this in its data; the page of its run."""
+def begin(here: Up, data: str) -> str:
+    """Ask for a night with this in its data and with what the checkout has; the run."""
     (here.checkout / "data/e.txt").write_text(data)
     minigraph.dvc(here.checkout, "add", "--quiet", "data")
     commit(here.checkout, ".")
-    run = here.start("nightly", push=False, **options).json()["id"]
-    assert here.wait(run)["type"] == wanted, here.told(run)
+    return here.start("nightly", push=False).json()["id"]
+
+
+def night(here: Up, data: str) -> str:
+    """The same to its end; the page of its run."""
+    run = begin(here, data)
+    assert here.wait(run)["type"] == "COMPLETED", here.told(run)
     return f"http://127.0.0.1:{here.port}/runs/flow-run/{run}"
 
 
@@ -218,9 +218,9 @@ def night(here: Up, data: str, wanted: str = "COMPLETED", **options: Any) -> str
 def test_a_block_that_is_not_there_is_said_before_anything_changes(here):
     """With the page that makes one; what is deployed stays as it was."""
     before = here.api.get("/deployments/name/nightly/nightly").json()["updated"]
-    for block, said in (("slack-webhook/team", f"127.0.0.1:{here.port}/blocks/catalog/slack-webhook/create"),
+    for named, said in (("slack-webhook/team", f"127.0.0.1:{here.port}/blocks/catalog/slack-webhook/create"),
                         ("slack/team", "take one of custom-webhook, ")):  # fmt: skip
-        told = deploy(here, False, block=block)
+        told = deploy(here, False, block=named)
         assert "make deploy: notify.block: " in told and said in told
     assert here.api.get("/deployments/name/nightly/nightly").json()["updated"] == before
     assert automations(here) == {}
@@ -237,8 +237,8 @@ def test_automations_are_kept_and_a_persons_own_are_left_alone(here, ears):
     deploy(here)
     assert automations(here) == before
     mine = before["waiting"]
-    here.api.put(f"/automations/{mine['id']}", json={**mine, "description": "mine", "enabled": False})
-    here.api.post("/automations/", json={**mine, "description": "a second one, of a deployment at the same time"})
+    changed = {**{key: mine[key] for key in ("name", "trigger", "actions")}, "description": "mine", "enabled": False}
+    assert here.api.put(f"/automations/{mine['id']}", json=changed).is_success
     settle(here)
     after = automations(here)["waiting"]
     assert (after["id"], after["enabled"], after["description"]) == (mine["id"], False, mine["description"])
@@ -255,24 +255,14 @@ def test_a_release_is_told_with_its_run(here, ears):
 
 
 @pytest.mark.service
-def test_a_refusal_is_told_once(here, ears):
-    """With the gate's reason; a second night that meets it again says nothing."""
-    live = records.live(here.checkout / home.FOLDER)
-    page = night(here, "hold\n")
-    name = records.candidate(here.checkout / home.FOLDER)[0][:8]
-    said = f"Candidate {name} is held back: the milk. {live} stays live\n{page} by {TOKEN}"
-    assert ears.hear(f"Nightshift: {name} is held back by the gate") == said
-    night(here, "hold\n")
-    assert ears.heard == []
-
-
-@pytest.mark.service
 def test_a_person_is_called_to_decide(here, ears):
     """approval: manual. One message that a run waits, one that the release is live and who said so."""
     file = here.checkout / "params.yaml"
     before = file.read_text()
     file.write_text(before.replace("approval: auto", "approval: manual"))
     night(here, "cream\n")
+    file.write_text(before)
+    commit(here.checkout, "params.yaml")
     said = ears.hear("Nightshift: a release waits for approval")
     asking = re.search(r"^may ([0-9a-f]{8}) go live\? Resume on the run's page opens the form\.\n\S+/flow-run/(\S+) by", said)
     answer = {"run_input": {"decision": "approve", "comment": "{{ token }} <@all>", "name": "Anna"}}
@@ -280,13 +270,11 @@ def test_a_person_is_called_to_decide(here, ears):
     heard = ears.hear(f"{asking[1]} is live")
     assert re.match(rf"\S+-{asking[1]} is live, approved by Anna \(\(\( token \)\) ‹＠all›\)\n\S+/flow-run/{asking[2]} by", heard)
     assert heard.count(TOKEN) == 1
-    file.write_text(before)
-    commit(here.checkout, ".")
 
 
 @pytest.mark.service
-def test_going_back_is_told_also_where_the_shell_did_it(here, ears):
-    """At once by the deployment; by the next flow where no flow was there to say it."""
+def test_going_back_is_told_also_where_the_shell_did_it_and_so_is_a_refusal(here, ears):
+    """At once by the deployment; by the next night where no flow was there to say it, beside the gate's reasons."""
     root = here.checkout / home.FOLDER
     left = records.live(root)
     assert here.wait(here.start("rollback").json()["id"])["type"] == "COMPLETED"
@@ -294,45 +282,49 @@ def test_going_back_is_told_also_where_the_shell_did_it(here, ears):
     assert ears.hear(f"{live} is live").startswith(f"{live} is live, rolled back from {left}\n")
     with contextlib.chdir(root):
         promote.rollback(root, datetime.now(UTC), left)
-    assert here.wait(here.start("reindex", push=False).json()["id"])["type"] == "COMPLETED"
+    page = night(here, "hold\n")
     assert ears.hear(f"{left} is live").startswith(f"{left} is live, by the shell, or by a run that was ended before it could")
+    name = records.candidate(root)[0][:8]
+    said = f"Candidate {name} is held back: the milk. {left} stays live\n{page} by {TOKEN}"
+    assert ears.hear(f"Nightshift: {name} is held back by the gate") == said
 
 
 @pytest.mark.service
 def test_a_night_that_fails_and_one_that_is_killed(here, ears):
-    """Why, as the stage has said it; and what the worker says of a run that has died."""
+    """Why, as the stage has said it; and what the worker says of a run that has died. Nothing else was said all the while."""
     stage, root = here.checkout / "stage.py", here.checkout / home.FOLDER
     before = stage.read_text()
     stage.write_text(before.replace('f"{name}: data/a.txt: is sour; take fresh milk"', repr(NASTY)).replace(
         'os.environ.get("MINI_FAIL", "")', '"sft"'))
-    page = night(here, "sour\n", wanted="FAILED")
+    run = begin(here, "sour\n")
+    assert here.wait(run)["type"] == "FAILED"
     said = ears.hear("Nightshift: nightly: Failed")
-    assert re.match(r"Run [a-z-]+: .*stage sft: \(\( token \)\) \(% for %\)", said) and said.endswith(f"\n{page} by {TOKEN}")
+    assert re.match(r"Run [a-z-]+: .*stage sft: \(\( token \)\) \(% for %\)", said) and said.endswith(f"{run} by {TOKEN}"), said
     stage.write_text(before)
     (root / ".nightshift/sleep").write_text("sft=60")
-    (here.checkout / "data/e.txt").write_text("killed\n")
-    minigraph.dvc(here.checkout, "add", "--quiet", "data")
-    commit(here.checkout, ".")
-    run = here.start("nightly", push=False).json()["id"]
+    run = begin(here, "killed\n")
     end = time.monotonic() + 120
     while not any("stage.py sft" in command for command in here.processes().values()):
         assert time.monotonic() < end, here.told(run)
         time.sleep(0.1)
-    os.kill(here.api.get(f"/flow_runs/{run}").json()["infrastructure_pid"], signal.SIGKILL)
-    assert "exited with non-zero" in (said := ears.hear("Nightshift: nightly: Crashed")), said
+    os.kill(int(here.api.get(f"/flow_runs/{run}").json()["infrastructure_pid"]), signal.SIGKILL)
+    said = ears.hear("Nightshift: nightly: Crashed")
+    assert "exited with status code: -9" in said and said.endswith(f"{run} by {TOKEN}"), said
     (root / ".nightshift/sleep").unlink()
-    assert git.dirty(here.checkout) == [] and ears.heard == []
+    assert ears.heard == []
 
 
 @pytest.mark.service
 def test_what_fails_again_and_again_is_told_once_in_a_while(here, ears):
-    """quiet_hours: of two failures of a deployment the first; another deployment's is told."""
-    settle(here, quiet_hours=1, about=["failed"])
-    for _ in range(2):
-        assert here.wait(here.start("rollback", release="nonesuch").json()["id"])["type"] == "FAILED"
-    assert "nonesuch: is no release" in ears.hear("Nightshift: rollback: Failed")
-    assert here.wait(here.start("label").json()["id"])["type"] == "FAILED"
-    ears.hear("Nightshift: label: Failed")
+    """quiet_hours: of two failures of a deployment the first; another one's, and a crash, are told as well."""
+    settle(here, quiet_hours=1)
+    for name, state in (("reindex", "Failed"), ("reindex", "Failed"), ("collect", "Failed"), ("reindex", "Crashed")):
+        event = of_run(state, name, name).model_dump(mode="json", exclude={"received"})
+        event["related"][1]["prefect.resource.id"] = f"prefect.deployment.{name}"
+        event["occurred"] = datetime.now(UTC).isoformat()
+        assert here.api.post("/events", json=[event]).is_success
+    for subject in ("reindex: Failed", "collect: Failed", "reindex: Crashed"):
+        ears.hear(f"Nightshift: {subject}")
     assert ears.heard == []
 
 

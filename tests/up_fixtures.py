@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -103,3 +104,13 @@ def commit(root: Path, *paths: str) -> None:
     """A person's commit."""
     minigraph.run(root, "git", "add", *paths)
     minigraph.run(root, "git", "-c", "user.name=A", "-c", "user.email=a@b", "commit", "--quiet", "-m", "a person's")
+
+
+def block(api: httpx.Client, named: str, **data: Any) -> None:
+    """A block on a Prefect server, by type/name, as a person makes it there."""
+    kind, _, name = named.partition("/")
+    type_id = api.get(f"/block_types/slug/{kind}").json()["id"]
+    schemas = {"block_schemas": {"block_type_id": {"any_": [type_id]}}}
+    schema = api.post("/block_schemas/filter", json=schemas).json()[0]["id"]
+    made = {"name": name, "block_type_id": type_id, "block_schema_id": schema, "data": data}
+    assert api.post("/block_documents/", json=made).status_code == 201
