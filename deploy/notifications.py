@@ -143,7 +143,9 @@ def settle(client: SyncPrefectClient, cfg: Notify, deployments: Sequence[str], p
         right = wanted[name].model_copy(update={"enabled": first.enabled})
         if right.model_dump() != first.model_dump(exclude={"id"}):  # for an update begins all waiting anew
             client.update_automation(first.id, right)
-    return [f"messages about {', '.join(name.removeprefix(PREFIX) for name in wanted)} go to {cfg.block}"] if wanted else []
+    if not wanted:
+        return ["nobody is told what nights did: notify in params.yaml says who would be"]
+    return [f"messages about {', '.join(name.removeprefix(PREFIX) for name in wanted)} go to {cfg.block}"]
 
 
 def _block(client: SyncPrefectClient, named: str, pages: str) -> UUID:
