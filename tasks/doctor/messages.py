@@ -44,6 +44,8 @@ def _messages(url: str, cfg: Notify) -> Iterator[Finding]:
         yield broken(f"notify.block: {cfg.block} is not on Prefect's server: nobody is told what nights did",
                      f"make it there ({url.removesuffix('/api')}/blocks/catalog/{kind}/create, name {name}); then {AGAIN}")
         return
+    if block.status != 200 or not isinstance(block.content, dict):
+        return
     names = {"automations": {"name": {"any_": [PREFIX + about for about in get_args(About)]}}}
     found = schedule.rows(schedule.call(url, "/automations/filter", names))
     there = {one["name"].removeprefix(PREFIX): one for one in found}
