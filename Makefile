@@ -71,7 +71,7 @@ remote: setup  ## where outputs are pushed, once: URL=s3://bucket/folder, gs://â
 	@$(MAKE) --no-print-directory setup
 	@echo "remote: $(URL), in .dvc/config: commit it; keys come from the environment, or dvc remote modify --local outputs â€¦"
 
-deploy: setup  ## after a change of deploy/prefect.yaml: the schedules and forms again
+deploy: setup  ## after a change of deploy/prefect.yaml, or of notify in params.yaml: schedules, forms, messages again
 	@python -m deploy.up deploy
 
 serve: setup  ## the live release over HTTP with a page to try it (http://127.0.0.1:8321)

@@ -110,7 +110,7 @@ def up(checkout: Path, port: int, without: Sequence[str] = ()) -> list[str]:
     if found := git.dirty(checkout, "params.yaml", "data.dvc"):
         lines.append(f"not committed, so not theirs: {', '.join(found)}")
     if running(folder):
-        return [*lines, "runs already; make down ends it", *deploy(there, port)]
+        return [*lines, "runs already; make down ends it", *deploy(there, port, cfg)]
     wanted = [one for one in programs(there, cfg, port) if one.name not in without]
     ports = [one.port for one in wanted if one.port]
     if twice := [one.name for one in wanted if ports.count(one.port) > 1]:
@@ -122,7 +122,7 @@ def up(checkout: Path, port: int, without: Sequence[str] = ()) -> list[str]:
     write_atomic(folder / "supervisord.conf", settings(folder, wanted))
     env = {**os.environ, **_connected(there, port), **_keys(checkout, wanted)}
     _supervisor("supervisord", folder, env=env)
-    lines += deploy(there, port)
+    lines += deploy(there, port, cfg)
     lines += [f"{one.name:<13} {one.page}" for one in wanted if one.page]
     if not cfg.labelling.url and "label-studio" not in without:
         lines.append(f"nights do not ask people yet: set labelling.url: {LABEL_STUDIO} in params.yaml and commit it")
@@ -135,6 +135,8 @@ def _connected(there: home.Home, port: int) -> dict[str, str]:
     return {
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # A time that has run out while the server was down is still seen when it is back; by default not after a minute.
+        "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P7D",
         "NIGHTSHIFT_HOME": str(there.root),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "NO_PROXY": skip, "no_proxy": skip,
@@ -146,11 +148,13 @@ def _keys(checkout: Path, wanted: list[Program]) -> dict[str, str]:
     return secrets.ensure(checkout, [KEY]) if any(one.name == "weaviate" for one in wanted) else {}
 
 
-def deploy(there: home.Home, port: int) -> list[str]:
-    """The work pool and the deployments of the home's deploy/prefect.yaml, once the server answers."""
+def deploy(there: home.Home, port: int, cfg: Params) -> list[str]:
+    """Messages (deploy/notifications.py), the work pool and the deployments of the home's deploy/prefect.yaml, once the server
+    answers. ServiceError, with nothing deployed, where notify.block is not there."""
     env = {**os.environ, **_connected(there, port)}
     if not server.healthy(env["PREFECT_API_URL"], time.monotonic() + PATIENCE):
         raise ServiceError("prefect", f"{env['PREFECT_API_URL']} does not answer", f"see {FOLDER}/prefect.log")
+    messages = _messages(env["PREFECT_API_URL"], there.root, cfg)
     known = httpx.get(f"{env['PREFECT_API_URL']}/work_pools/{POOL}", trust_env=False, timeout=30).is_success
     for words in (
         *([] if known else [["work-pool", "create", POOL, "--type", "process"]]),  # one that somebody has paused stays so
@@ -161,14 +165,26 @@ def deploy(there: home.Home, port: int) -> list[str]:
         if done.returncode:
             said = (done.stderr or done.stdout).strip()[-2000:]
             raise ServiceError(f"prefect {words[0].strip('-')}", said, "mend deploy/prefect.yaml, commit, and make up again")
-    return [f"deployed: {there.root / 'deploy/prefect.yaml'}; see http://127.0.0.1:{port}/deployments"]
+    return [f"deployed: {there.root / 'deploy/prefect.yaml'}; see http://127.0.0.1:{port}/deployments", *messages]
+
+
+def _messages(api: str, root: Path, cfg: Params) -> list[str]:
+    from prefect.client.orchestration import SyncPrefectClient
+
+    from deploy import notifications  # Prefect takes two seconds, which status and down need not wait
+
+    try:
+        with SyncPrefectClient(api, httpx_settings={"trust_env": False}) as client:
+            return notifications.settle(client, cfg.notify, notifications.deployed(root), api.removesuffix("/api"))
+    except httpx.HTTPError as error:
+        raise ServiceError("prefect", str(error), f"see {FOLDER}/prefect.log") from None
 
 
 def again(checkout: Path, port: int) -> list[str]:
     """Deploy after a change. ServiceError where nothing runs."""
     if not running(checkout / FOLDER):
         raise ServiceError("prefect", "nothing runs here", "make up")
-    return deploy(home.make(checkout), port)
+    return deploy(home.make(checkout), port, load(checkout / "params.yaml"))
 
 
 def down(checkout: Path) -> list[str]:

@@ -22,7 +22,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.states import Cancelled, Completed, State
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows import asking, pages, steps
+from flows import asking, events, pages, steps
 from tasks import approval, lock, records
 from tasks.approval import Request
 from tasks.errors import NightshiftError, ServiceError
@@ -78,6 +78,7 @@ def _ask(night: steps.Night, options: Options) -> State:
         done = approval.approve(night.root, request, datetime.now(UTC))
         if isinstance(done, str):
             return _ended("Overtaken", [f"{request.name} was approved, but {done}; nothing done, {_standing(night)}"])
+        events.released(night.root, done.release, ". ".join([f"approved {said}".strip(), *done.notes]))
         line = f"{done.release} is live, approved {said}".strip()
         lines = [line, *done.notes, *_commit(night, options, f"Release {done.release}", f"Approved {said}".strip())]
         return _ended("Approved", [*lines, *(steps.push(night) if options.push else [])])

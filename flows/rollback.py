@@ -15,7 +15,7 @@ from flows import runs  # first: it sets Prefect's environment
 from prefect import flow  # isort: skip
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows import steps
+from flows import events, steps
 from tasks import listing, promote
 from tasks.errors import ServiceError
 
@@ -35,6 +35,8 @@ def rollback(options: Options) -> list[str]:
     night = runs.begin(False)
     done = promote.rollback(night.root, datetime.now(UTC), options.release or None)
     lines = listing.went_back(night.root, done)
+    if done.flipped:
+        events.released(night.root, done.release, f"rolled back from {done.before}")
     try:
         made = steps.commit_release(night) if options.commit else None
         lines += [f"commit: {made[:10]}"] if made else []

@@ -24,7 +24,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.runtime import flow_run  # noqa: E402
 from prefect.states import Cancelled, State  # noqa: E402
 
-from flows import accounts, dvc, processes, schedule, server, steps  # noqa: E402
+from flows import accounts, dvc, events, processes, schedule, server, steps  # noqa: E402
 from flows.screen import Screen  # noqa: E402
 from tasks import costs, home, lock, params  # noqa: E402
 from tasks.errors import NightshiftError, ParamsError, full_disk  # noqa: E402
@@ -55,6 +55,7 @@ def by_itself(name: str, title: str, do: Callable[[steps.Night], list[str]], ver
         taken = steps.take_in(root, f"{title} of {datetime.now().astimezone():%Y-%m-%d}, broken off")
         night, clock = begin(verbose), time.monotonic()
         night.notices += taken
+        events.catch_up(root)
         try:
             return [*do(night), *accounts.settle(night, flow_run.get_flow_name(), time.monotonic() - clock)]
         except NightFailedError as failed:

@@ -13,7 +13,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
-from flows import dvc, remotes
+from flows import dvc, events, remotes
 from flows.screen import Screen
 from tasks import approval, costs, documents_release, git, home, live_index, promote, records, sources
 from tasks.bootstrap import bootstrap
@@ -125,6 +125,7 @@ def promote_release(night: Night, approved: bool) -> str:
     if known and known["release"] == live:
         return f"nothing new; {standing}"
     if not manifest["gate"]["promote"]:
+        events.held_back(night.root, "release", manifest)
         return f"held back by the gate: {'; '.join(records.refusals(manifest))}. {standing.capitalize()}"
     if rejected := approval.rejection(night.root, manifest):
         return f"{rejected} (nightshift promote makes it live all the same). {standing.capitalize()}"
@@ -135,7 +136,9 @@ def promote_release(night: Night, approved: bool) -> str:
     except (GateError, BusyError) as error:
         return f"{error}; {standing}"
     get_run_logger().info("%s is live", done.release)
-    return ". ".join([f"{done.release} is live" + (f" (before: {done.before})" if done.before else ""), *done.notes])
+    before = f" (before: {done.before})" if done.before else ""
+    events.released(night.root, done.release, ". ".join([f"by a night{before}", *done.notes]))
+    return ". ".join([f"{done.release} is live{before}", *done.notes])
 
 
 @step
@@ -145,6 +148,8 @@ def release_documents(night: Night, approved: bool) -> str | None:
         found = documents_release.candidate(night.root)
         if found is None or documents_release.held_back_as_a_whole(night.root, found[0]):
             return None
+        if found[1]:
+            events.held_back(night.root, "documents", found[0])
         if rejected := approval.rejection(night.root, found[0]):
             return f"{rejected} (nightshift promote --documents); {records.live(night.root)} stays live"
         if not approved:
@@ -153,7 +158,9 @@ def release_documents(night: Night, approved: bool) -> str | None:
     except NightshiftError as error:
         return f"{error}; {records.live(night.root)} stays live"
     get_run_logger().info("%s is live: new documents, the model of %s", done.release, found[0]["model_of"])
-    return ". ".join([f"{done.release} is live: new documents, the model of {found[0]['model_of']}", *done.notes])
+    what = ". ".join([f"new documents, the model of {found[0]['model_of']}", *done.notes])
+    events.released(night.root, done.release, what)
+    return f"{done.release} is live: {what}"
 
 
 @step

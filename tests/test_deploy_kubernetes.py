@@ -109,9 +109,10 @@ def test_settings_are_read_and_agree_with_compose():
 
 
 def test_runs_get_what_entering_reads():
-    """The names of ConfigMap nightshift are those of containers/enter.sh, the cache is where the volume is mounted."""
+    """The names of ConfigMap nightshift are those of containers/enter.sh (and one of Prefect's own), the cache is where the
+    volume is mounted."""
     script = (DEPLOY / "containers" / "enter.sh").read_text()
-    assert {name for name in settings() if f"${{{name}:" not in script} == set()
+    assert {name for name in settings() if f"${{{name}:" not in script} == {"PREFECT_UI_URL"}
     mounts = {one["name"]: one["mountPath"] for one in pods()["run"]["containers"][0]["volumeMounts"]}
     work = next(line for line in lineage("cpu") if line.startswith("ENV NIGHTSHIFT_WORK"))
     assert mounts == {"work": re.search(r"NIGHTSHIFT_WORK=(\S+)", work)[1], "dvc-cache": settings()["NIGHTSHIFT_DVC_CACHE"]}

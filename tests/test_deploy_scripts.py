@@ -16,22 +16,24 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from deploy.containers import answers, forward
 from tasks import git
 from tests import minigraph
 from tests.container_fixtures import DEPLOY, ROOT
+from tests.up_fixtures import block
 
 CONTAINERS = DEPLOY / "containers"
 PATIENCE = 90.0  # seconds for the server to look at what was deployed; it does every few
 
 
-def run(script: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """A script as a container runs it, with our interpreter first."""
+def run(script: str, *words: str, folder: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    """A script as a container runs it there, with our interpreter first."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ours = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "PATH": path, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([str(CONTAINERS / script), *words], cwd=ROOT, env={**os.environ, **ours, **env}, capture_output=True,
+    return subprocess.run([str(CONTAINERS / script), *words], cwd=folder, env={**os.environ, **ours, **env}, capture_output=True,
                           text=True, stdin=subprocess.DEVNULL)  # fmt: skip
 
 
@@ -196,16 +198,22 @@ def lasting(tmp_path) -> Iterator[str]:
 
 
 @pytest.mark.service
-def test_deployed_schedules_become_runs_and_a_pause_outlasts_a_deployment(lasting):
-    """All of deploy/prefect.yaml is there after one call, and the server plans nights; a pool that was paused stays paused."""
+def test_deployed_schedules_become_runs_and_a_pause_outlasts_a_deployment(lasting, tmp_path):
+    """All of deploy/prefect.yaml is there after one call, and the server plans nights; a pool that was paused stays paused.
+    Messages are set up once their block is there; that it is not is said, and stops nothing."""
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.actions import WorkPoolUpdate
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 
     home = f"/srv/{uuid.uuid4()}"
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "deploy/prefect.yaml").write_text((ROOT / "deploy/prefect.yaml").read_text())
+    settings = (ROOT / "params.yaml").read_text().replace("  block: null", "  block: custom-webhook/team")
+    (tmp_path / "params.yaml").write_text(settings)
     with SyncPrefectClient(api=lasting) as client:
-        first = run("deploy.sh", PREFECT_API_URL=lasting, NIGHTSHIFT_HOME=home)
-        assert first.returncode == 0, first.stderr
+        first = run("deploy.sh", folder=tmp_path, PREFECT_API_URL=lasting, NIGHTSHIFT_HOME=home)
+        assert first.returncode == 0 and "notify.block: there is no block custom-webhook/team" in first.stderr, first.stderr
+        assert "nobody will hear what nights did" in first.stderr
         there = {one.name: one for one in client.read_deployments() if (one.job_variables or {}).get("working_dir") == home}
         assert there.keys() == {"nightly", "collect", "label", "reindex", "promote", "rollback"}
         nights = DeploymentFilter(id=DeploymentFilterId(any_=[there["nightly"].id]))
@@ -214,5 +222,8 @@ def test_deployed_schedules_become_runs_and_a_pause_outlasts_a_deployment(lastin
             time.sleep(0.5)
         assert planned and all(one.auto_scheduled for one in planned)
         client.update_work_pool("nightshift", WorkPoolUpdate(is_paused=True))
-        again = run("deploy.sh", PREFECT_API_URL=lasting, NIGHTSHIFT_HOME=home)
+        block(httpx.Client(base_url=lasting, trust_env=False), "custom-webhook/team", name="team", url="http://127.0.0.1:1/")
+        again = run("deploy.sh", folder=tmp_path, PREFECT_API_URL=lasting, NIGHTSHIFT_HOME=home)
         assert again.returncode == 0 and client.read_work_pool("nightshift").is_paused
+        assert "go to custom-webhook/team" in again.stdout and "nobody" not in again.stderr
+        assert len([one for one in client.read_automations() if one.name.startswith("nightshift.notify.")]) == 5

@@ -319,6 +319,24 @@ def test_a_flow_that_has_to_ask_releases_nothing_by_itself(house, monkeypatch):
     assert f"is live: new documents, the model of {first}" in steps.release_documents.fn(night, True)
 
 
+def test_what_becomes_of_documents_is_told(house, api, monkeypatch):
+    """That the gate refuses them, once they do; that they are live."""
+    import logging
+
+    from flows import events, steps
+    from tasks import params
+
+    monkeypatch.setattr(steps, "get_run_logger", lambda: logging.getLogger("test"))  # there is no run here
+    night, first = steps.Night(house, params.load(house / "params.yaml"), None, NIGHT), records.live(house)
+    documents(house, " Not on Sunday.")
+    search(house, 0.1, first)
+    assert "the gate holds them back" in steps.release_documents.fn(night, True)
+    assert read_json(house / events.TOLD).keys() == {"documents"}
+    search(house, 0.95, first)
+    steps.release_documents.fn(night, True)
+    assert read_json(house / events.TOLD)["live"] == records.live(house) != first
+
+
 def test_documents_wait_like_a_model(house):
     """A held-back model and new documents: they are what is asked about; changed again meanwhile, nothing is done."""
     first = records.live(house)

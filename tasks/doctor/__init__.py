@@ -6,6 +6,7 @@
     leftovers.py  locks, and what killed runs have left
     releases.py   what is live, its parts, the files that follow it, its index
     schedule.py   Prefect: server, worker, deployments; and make up
+    messages.py   who hears what nights did: the block and the automations on Prefect's server
     services.py   Label Studio, Weaviate, an embedding server, and settings that need something beside them
     web.py        a question to a server, with an end
 
@@ -24,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks import home
-from tasks.doctor import findings, leftovers, machine, project, releases, schedule, services
+from tasks.doctor import findings, leftovers, machine, messages, project, releases, schedule, services
 from tasks.doctor.findings import Finding, Place, broken, warning
 from tasks.errors import NightshiftError
 from tasks.files import canonical_json
@@ -51,7 +52,7 @@ CHECKS = (
     *(Check("project", look) for look in (leftovers.locks, leftovers.killed)),
     *(Check("releases", look) for look in (releases.live, releases.followers)),
     Check("releases", releases.index, waits=True, seconds=25),
-    *(Check("prefect", look, waits=True) for look in (schedule.kept_going, schedule.server)),
+    *(Check("prefect", look, waits=True) for look in (schedule.kept_going, schedule.server, messages.messages)),
     Check("labelling", services.secret_file),
     Check("labelling", services.label_studio, waits=True, seconds=30),
     *(Check("search", look, waits=True) for look in (services.weaviate, services.embedding)),

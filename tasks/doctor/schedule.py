@@ -100,16 +100,22 @@ def _listens(path: Path) -> bool:
     return True
 
 
+def address(place: Place) -> tuple[str, str] | None:
+    """Of the server that there is for nights, and where it is written: the configured one's, else make up's."""
+    told, ours = configured(place), of_up(place)
+    url, where = told or (ours, "make up")
+    return (url.rstrip("/"), where) if url else None
+
+
 def server(place: Place) -> Iterator[Finding]:
     """Whether it answers, fits this client, has somebody who works for it and knows what to start when."""
-    told, ours = configured(place), of_up(place)
-    if told is None and ours is None:
+    found = address(place)
+    if found is None:
         yield note(f"{VARIABLE} is not set: nights run by hand (make nightly); make up brings a server with schedules")
         return
-    url, where = told or (str(ours), "make up")
-    url, shown = url.rstrip("/"), without_passwords(url)
+    (url, where), shown = found, without_passwords(found[0])
     try:
-        health = _ask(url, "/health")
+        health = call(url, "/health")
     except NoAnswerError as error:
         yield broken(f"Prefect's server {shown} ({where}) {error}", _start(where))
         return
@@ -122,12 +128,12 @@ def server(place: Place) -> Iterator[Finding]:
                      f"{VARIABLE} must end in /api: export {VARIABLE}=http://127.0.0.1:4200/api")
         return
     yield ok(f"Prefect's server {shown} answers ({where})")
-    if told is None:
+    if where == "make up":
         yield note(f"runs by hand are not seen there without: export {VARIABLE}={shown}")
     try:
-        yield from _version(_ask(url, "/admin/version"))
-        deployed = _ask(url, "/deployments/filter", {"deployments": {"name": {"any_": list(DEPLOYMENTS)}}, "limit": 200})
-        known = [one for one in _rows(deployed) if one.get("work_pool_name") == POOL]
+        yield from _version(call(url, "/admin/version"))
+        deployed = call(url, "/deployments/filter", {"deployments": {"name": {"any_": list(DEPLOYMENTS)}}, "limit": 200})
+        known = [one for one in rows(deployed) if one.get("work_pool_name") == POOL]
         yield from _workers(url, bool(known))
         yield from _deployments(place, known, url)
     except NoAnswerError as error:
@@ -141,7 +147,8 @@ def _start(where: str) -> str:
         "prefect server start, or make up; without a server: prefect config unset PREFECT_API_URL")
 
 
-def _ask(url: str, path: str, body: Any = None) -> Answer:
+def call(url: str, path: str, body: Any = None) -> Answer:
+    """One question to the API, with the key or the password that Prefect itself would take."""
     key, basic = os.environ.get("PREFECT_API_KEY"), os.environ.get("PREFECT_API_AUTH_STRING")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     if basic:
@@ -149,7 +156,8 @@ def _ask(url: str, path: str, body: Any = None) -> Answer:
     return ask(url + path, headers=headers, body=body)
 
 
-def _rows(answer: Answer) -> list[dict[str, Any]]:
+def rows(answer: Answer) -> list[dict[str, Any]]:
+    """What is listed. NoAnswerError where it is not."""
     if answer.status != 200 or not isinstance(answer.content, list):
         raise NoAnswerError(f"refuses a plain question (status {answer.status})")
     return [one for one in answer.content if isinstance(one, dict)]
@@ -171,12 +179,12 @@ def _version(answer: Answer) -> Iterator[Finding]:
 
 
 def _workers(url: str, deployed: bool) -> Iterator[Finding]:
-    pool = _ask(url, f"/work_pools/{POOL}")
+    pool = call(url, f"/work_pools/{POOL}")
     if pool.status == 404 or not isinstance(pool.content, dict):
         yield warning(f"there is no work pool {POOL}: the server starts no nights",
                       f"make up, or prefect work-pool create --type process {POOL}")
         return
-    workers = [str(one.get("name")) for one in _rows(_ask(url, f"/work_pools/{POOL}/workers/filter", {}))
+    workers = [str(one.get("name")) for one in rows(call(url, f"/work_pools/{POOL}/workers/filter", {}))
                if one.get("status") == "ONLINE"]  # fmt: skip
     if pool.content.get("is_paused"):
         yield warning(f"work pool {POOL} is paused: nothing is started", f"prefect work-pool resume {POOL}")
@@ -211,7 +219,7 @@ def _deployments(place: Place, known: Sequence[dict[str, Any]], url: str) -> Ite
 
 def _next(url: str, nightly: dict[str, Any]) -> Iterator[Finding]:
     """When the next night begins, by the runs that the server's own scheduler has planned."""
-    runs = _rows(_ask(url, "/flow_runs/filter", {
+    runs = rows(call(url, "/flow_runs/filter", {
         "deployments": {"id": {"any_": [nightly.get("id")]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
         "sort": "EXPECTED_START_TIME_ASC", "limit": 1}))  # fmt: skip
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Sections of what runs around the graph and is no stage's input: serve, labelling, feedback, nightly."""
+"""Sections of what runs around the graph and is no stage's input: serve, labelling, feedback, nightly, notify."""
 
 from __future__ import annotations
 
@@ -65,3 +65,19 @@ class Nightly(Section):
     approval: Literal["auto", "ask", "manual"] = Field(
         description="auto: promote what the gate lets out; ask: on the terminal, or by hand; manual: ask in Prefect's UI")
     approval_hours: Positive = Field(description="hours that a request in Prefect's UI waits for an answer")
+
+
+About = Literal["failed", "waiting", "held_back", "released", "missing"]
+
+
+class Notify(Section):
+    """Messages on what nights did (deploy/notifications.py); never part of a stage's inputs. The block keeps the secret."""
+
+    block: Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")] | None = Field(
+        description="a notification block on Prefect's server, as type/name: slack-webhook/team; null: nobody is told")
+    about: list[About] = Field(
+        description="failed: a run of a deployment failed or crashed; waiting: a release waits for a person's word; held_back: "
+                    "the gate refuses one; released: one is live; missing: no night has completed for missing_hours")
+    missing_hours: Positive = Field(description="hours since a night has completed after which one is missing")
+    quiet_hours: Annotated[float, Field(ge=0)] = Field(
+        description="hours after a failure in which the same deployment's next ones of the same kind are not told; 0: each is")
