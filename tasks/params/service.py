@@ -63,3 +63,9 @@ class Nightly(Section):
     approval: Literal["auto", "ask", "manual"] = Field(
         description="auto: promote what the gate lets out; ask: on the terminal, or by hand; manual: ask in Prefect's UI")
     approval_hours: Positive = Field(description="hours that a request in Prefect's UI waits for an answer")
+
+
+class Retention(Section):
+    """What nightshift gc keeps beside releases, branches, tags and what is checked out; never part of a stage's inputs."""
+
+    nights: Natural = Field(description="nights whose outputs stay: those of the last days on which one ran; 0: the last alone")

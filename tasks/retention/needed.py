@@ -1,0 +1,187 @@
+"""What has to stay, by DVC's hashes, and who needs it.
+
+Every hash that dvc.lock or a .dvc file of a kept commit names as an output stays, and each file of a folder that is named:
+also metrics, which DVC has only for its run cache. The files are searched for hashes rather than parsed, so that neither a
+format of tomorrow nor a merge that somebody has left half done hides one; tasks/retention/check.py asks DVC the same.
+
+A release is protected twice: by its commit, and by the hashes in its own record, which is all there is where this clone
+lacks the commit or where it was promoted before its night was committed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks import home
+from tasks.errors import DataError
+from tasks.lineage.cache import DIRECTORY
+from tasks.records import RELEASES
+from tasks.retention import history
+from tasks.retention.history import WorkTree
+from tasks.terminal import plain
+
+HASH = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?:\.dir)?(?![0-9a-f])")
+INPUTS = re.compile(rb"^( *)deps:\n(?:\1[ -].*(?:\n|\Z))*", re.MULTILINE)  # that list of a stage: outputs of others, or code
+COMMITTED = re.compile(rb'"commit"\s*:\s*"([^"]*)"')
+MOST = 3  # that are named in a message
+
+
+@dataclass(frozen=True)
+class Need:
+    """Somebody who needs outputs. `firm`: that a list of files cannot be read is an error, not a note."""
+
+    who: str
+    hashes: frozenset[str]
+    firm: bool = False
+
+
+@dataclass
+class Kept:
+    """What stays. `commits`: those whose outputs do, the newest releases first; `counts`: kind → how many need something."""
+
+    hashes: set[str] = field(default_factory=set)
+    commits: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, other: Kept) -> None:
+        """What another repository needs of the same cache; DVC is asked about the commits of the first one."""
+        self.hashes |= other.hashes
+        self.commits = self.commits or other.commits
+        self.counts = {kind: self.counts.get(kind, 0) + count for kind, count in other.counts.items()}
+        self.notes += other.notes
+
+
+def named(content: bytes) -> frozenset[str]:
+    """Hashes of the outputs that a dvc.lock, a .dvc file, or an entry of DVC's run cache names."""
+    return hashes(INPUTS.sub(b"", content))
+
+
+def hashes(content: bytes) -> frozenset[str]:
+    """Everything in it that could be one of DVC's hashes."""
+    return frozenset(found.decode() for found in HASH.findall(content))
+
+
+@dataclass(frozen=True)
+class Release:
+    """What matters here of a release's record: the git commit that it names (nothing that is no hash), and DVC's hashes."""
+
+    id: str
+    commits: frozenset[str]
+    hashes: frozenset[str]
+
+
+def releases(root: Path, trees: Sequence[WorkTree], commits: Iterable[str]) -> list[Release]:
+    """All that any work tree or any of these commits has a record of, the last first; one that was marked since, twice."""
+    names = history.files_in(root, commits, RELEASES.as_posix(), ".json")
+    found = {(names[blob], *facts) for blob, facts in history.read(root, names, _facts).items()}
+    found |= {(path.name, *_facts(path.read_bytes())) for tree in trees for path in (tree.root / RELEASES).glob("*.json")}
+    return sorted((Release(plain(name.removesuffix(".json")), *facts) for name, *facts in found),
+                  key=lambda one: one.id, reverse=True)  # fmt: skip
+
+
+def _facts(record: bytes) -> tuple[frozenset[str], frozenset[str]]:
+    said = (text.decode(errors="replace") for text in COMMITTED.findall(record))
+    return frozenset(text for text in said if history.COMMIT.fullmatch(text)), hashes(record)
+
+
+def kept(root: Path, trees: Sequence[WorkTree], days: int, lists: Lists, despite: bool) -> Kept:
+    """What stays of one repository. `trees`: all of its work trees; `days`: nights that are kept, by day.
+
+    DataError where the list of files of a release's folder, or of one that is checked out, is nowhere (`despite`: a note
+    then, as it is for others).
+    """
+    result, heads = Kept(), history.heads(root)
+    tips = [*heads.values(), *(tree.head for tree in trees if tree.head)]
+    there = [tree for tree in trees if tree.root.is_dir()]
+    made = releases(root, there, tips)
+    has = history.here(root, frozenset().union(*(one.commits for one in made)))
+    away = [one.id for one in made if not one.commits & has]
+    if away:
+        result.notes.append(f"the commit of {_some(away)} is not in this clone: what the record names stays, by its hashes")
+    late = history.nights(root, dict.fromkeys(["HEAD", f"refs/heads/{home.BRANCH}"]), days)
+    reasons = {  # kind → (who, commit)
+        "releases": [(f"release {one.id}", commit) for one in made for commit in one.commits & has],
+        "candidates that a person rejected": [("a rejected candidate", commit) for commit in history.recorded_no(root)],
+        "nights": [(f"the night of {day}", commit) for commit, day in late.items()],
+        "branches and tags": [(plain(name), commit) for name, commit in heads.items()],
+        "work trees": [(f"what {tree.root} has checked out", tree.head) for tree in trees if tree.head],
+    }
+    result.commits = list(dict.fromkeys(commit for pairs in reasons.values() for _, commit in pairs))
+    blobs = history.pointers(root, result.commits)
+    told = history.read(root, set().union(*blobs.values()), named)
+    needs = [Need(who, frozenset().union(*(told[blob] for blob in blobs.get(commit, ()))), kind in ("releases", "work trees"))
+             for kind, pairs in reasons.items() for who, commit in pairs]  # fmt: skip
+    needs += [Need(f"release {one.id}", one.hashes, True) for one in made]
+    for tree in there:
+        needs.append(Need(f"what {tree.root} has checked out", frozenset().union(*map(named, history.checked_out(tree))), True))
+    result.hashes, lost = lists.whole(needs)
+    result.notes += _missing(lost, lists, despite)
+    result.counts = {kind: len({who for who, _ in pairs}) for kind, pairs in reasons.items()}
+    result.counts["releases"] = len({one.id for one in made})
+    return result
+
+
+def _missing(lost: list[Need], lists: Lists, despite: bool) -> Iterator[str]:
+    """A note on those whose lists are nowhere; DataError where one of them has to be known."""
+    firm = [need.who for need in lost if need.firm]
+    if firm and not despite:
+        raise DataError(
+            _some(firm),
+            f"names folders whose list of files is neither in DVC's cache nor in its remote{lists.why and f' ({lists.why})'}: "
+            "which files are theirs cannot be told",
+            "dvc fetch --all-commits brings what a remote has; --despite-missing goes on without",
+        )
+    if lost:
+        yield (f"{_some(need.who for need in lost)} names folders whose list of files is nowhere: which files are theirs cannot "
+               "be told, and what nobody else names of them goes")
+
+
+def _some(names: Iterable[str]) -> str:
+    found = list(dict.fromkeys(names))
+    return ", ".join(found[:MOST]) + (f" and {len(found) - MOST} more" if len(found) > MOST else "")
+
+
+class Lists:
+    """DVC's lists of the files of a folder: from the cache, else from the remote. One is good if it has its own hash."""
+
+    def __init__(self, cache: Path, ask: Callable[[list[str]], tuple[dict[str, bytes], str]]):
+        """`cache`: where objects lie, by XX/…; `ask`: hashes → what the remote has of them, and why it has not been asked."""
+        self._cache, self._ask, self._known, self.why = cache, ask, {}, ""
+
+    def whole(self, needs: Sequence[Need]) -> tuple[set[str], list[Need]]:
+        """All hashes with those of the files of each folder; and the needs that name a list which is nowhere."""
+        wanted = set().union(*(need.hashes for need in needs))
+        folders = {hash_ for hash_ in wanted if hash_.endswith(DIRECTORY)}
+        self._read(folders - set(self._known))
+        lost = {hash_ for hash_ in folders if self._known[hash_] is None}
+        files = set().union(*(found for hash_ in folders if (found := self._known[hash_])))
+        return wanted | files, [need for need in needs if need.hashes & lost]
+
+    def _read(self, folders: set[str]) -> None:
+        found = {hash_: _content(self._cache / hash_[:2] / hash_[2:]) for hash_ in sorted(folders)}
+        self._known |= {hash_: _files(hash_, content) for hash_, content in found.items()}
+        if missing := [hash_ for hash_ in found if self._known[hash_] is None]:
+            there, self.why = self._ask(missing)
+            self._known |= {hash_: _files(hash_, content) for hash_, content in there.items()}
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _files(hash_: str, content: bytes) -> frozenset[str] | None:
+    """The files of a list; None where it is not the one of this hash."""
+    return hashes(content) if name_of(content) == hash_ else None
+
+
+def name_of(content: bytes) -> str:
+    """The hash of a list, as DVC makes it."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest() + DIRECTORY
