@@ -31,6 +31,7 @@ from tasks.retention.needed import Kept
 from tasks.retention.place import Place
 
 CACHE, REMOTE = "outputs, in DVC's cache", "outputs, in DVC's remote {}"
+WIDTH = 48  # columns of a kind
 RUNS, HALVES = "entries of DVC's run cache", "what killed dvc commands had half written"
 
 
@@ -107,16 +108,16 @@ def sweep(
     `held`: work trees whose night's lock is the caller's, as a flow's is: `sweep(place.find(root), held=[root])`.
     """
     with locks.alone(at.sharing, held):
-        now = plan(at, remote, despite)
+        now = plan(at, remote, despite, alone=True)
         now = now.among(shown) if shown else now
-        check.check({*now.objects, *now.remote}, at.sharing, now.kept.commits)
+        check.check({*now.objects, *now.remote}, at, now.kept)
         remove(at, now)
     count, bytes_ = (sum(numbers) for numbers in zip((0, 0), *now.kinds().values(), strict=True))
     return [f"removed: {count:,} files and folders, {size(bytes_)}"]
 
 
-def plan(at: Place, remote: bool = False, despite: bool = False) -> Plan:
-    """What would go now. Nothing is changed."""
+def plan(at: Place, remote: bool = False, despite: bool = False, alone: bool = False) -> Plan:
+    """What would go now. Nothing is changed. `alone`: nobody else can be at work."""
     days = params.load(at.root / "params.yaml").retention.nights
     lists = needed.Lists(at.cache, lambda wanted: _elsewhere(at, wanted))
     result = Plan(Kept())
@@ -129,7 +130,7 @@ def plan(at: Place, remote: bool = False, despite: bool = False) -> Plan:
     result.runs = cache.dead_runs(at.runs, there.objects.keys() & stays)
     result.halves = there.halves
     for root in dict.fromkeys((at.root, at.checkout)):
-        result.leftovers += leftovers(root)
+        result.leftovers += leftovers(root, alone)
     if remote:
         with dvc(at.root) as repo:
             of = cache.Remote(repo)
@@ -171,11 +172,11 @@ def remove(at: Place, what: Plan) -> None:
 
 def words(shown: Plan) -> Iterator[str]:
     """What stays and what goes, in columns."""
-    yield f"stays: {shown.stays:,} objects in DVC's cache, {size(shown.stays_bytes)}, which are needed by"
-    yield from (f"  {count:>7,}  {kind}" for kind, count in shown.kept.counts.items() if count)
+    yield f"stays: {shown.stays:,} objects in DVC's cache, {size(shown.stays_bytes)}, needed by"
+    yield from (f"  {kind:<{WIDTH}}{count:>9,}" for kind, count in shown.kept.counts.items() if count)
     yield from (f"note: {note}" for note in dict.fromkeys(shown.kept.notes))
     if not shown:
         yield "nothing to remove"
         return
     yield "goes:"
-    yield from (f"  {count:>7,}  {kind}, {size(bytes_)}" for kind, (count, bytes_) in shown.kinds().items())
+    yield from (f"  {kind:<{WIDTH}}{count:>9,}{size(bytes_):>12}" for kind, (count, bytes_) in shown.kinds().items())

@@ -91,11 +91,13 @@ class Remote:
     def __init__(self, repo: Any):
         from dvc.exceptions import DvcException
 
+        self.name = repo.config["core"].get("remote")
+        if not self.name:
+            raise ServiceError("dvc", "has no default remote here", "dvc remote default NAME; dvc remote list shows them")
         try:
             self.odb = repo.cloud.get_remote_odb(None, "gc")
         except DvcException as error:
-            raise ServiceError("DVC's remote", str(error).splitlines()[0], "dvc remote list shows what there is") from None
-        self.name = repo.config["core"]["remote"]
+            raise ServiceError(f"DVC's remote {self.name}", str(error).splitlines()[0], "dvc remote list shows them") from None
 
     def objects(self) -> dict[str, int]:
         """What lies there, by hash; bytes where the remote tells."""

@@ -17,6 +17,8 @@ from typing import Any
 from tasks import records
 from tasks.doctor.project import dvc
 from tasks.errors import DataError
+from tasks.retention.needed import Kept
+from tasks.retention.place import Place
 
 ASKED = 40  # commits, at most: five seconds
 
@@ -30,19 +32,16 @@ def agreed(goes: Collection[str], used: Iterable[str], who: str) -> None:
         )
 
 
-def check(goes: Collection[str], trees: Sequence[Path], commits: Sequence[str]) -> int:
-    """DataError where DVC or a record says that something which `goes` is needed; how many commits DVC was asked about.
-
-    `trees`: work trees that share the cache, the first one has git's past; `commits`: whose outputs stay.
-    """
+def check(goes: Collection[str], at: Place, kept: Kept) -> int:
+    """DataError where DVC or a record says that something which `goes` is needed; how many commits DVC was asked about."""
     if not goes:
         return 0
-    asked = spread(commits, ASKED)
-    for tree in trees:
+    for tree in at.sharing:
         agreed(goes, recorded(tree), f"a release recorded in {tree}")
-        agreed(goes, used(tree, None), f"what {tree} has checked out")
-    if trees:
-        agreed(goes, used(trees[0], asked), "one of the commits whose outputs stay")
+        if tree in kept.trees:
+            agreed(goes, used(tree, None), f"what {tree} has checked out")
+    asked = spread(list(dict.fromkeys(kept.commits)), ASKED)
+    agreed(goes, used(at.root, asked), "one of the commits whose outputs stay")
     return len(asked)
 
 
@@ -65,7 +64,7 @@ def recorded(root: Path) -> Iterator[str]:
 
 
 def used(root: Path, commits: list[str] | None) -> set[str]:
-    """What DVC finds to be used by what is checked out, or by these commits; files of folders whose list it has."""
+    """What DVC finds to be used by what is checked out, or by these commits. (A list that is damaged it would remove.)"""
     with dvc(root) as repo, _offline(repo), contextlib.chdir(root):
         found = repo.used_objs(revs=commits, force=True, skip_failed=commits is not None)
         return {one.value for objects in found.values() for one in objects}

@@ -153,7 +153,7 @@ def checked_out(tree: WorkTree) -> list[bytes]:
 
 def recorded_no(root: Path) -> list[str]:
     """Commits, of all branches, that recorded a person's no to a candidate."""
-    return _words(root, "log", "--all", "--diff-filter=A", "--format=%H", "--", "releases/rejected").split()
+    return _words(root, "log", "--all", "--full-history", "--diff-filter=A", "--format=%H", "--", "releases/rejected").split()
 
 
 def _words(root: Path, *words: str) -> str:

@@ -20,7 +20,7 @@ from tasks.files import read_json
 from tasks.rag.stores import alive
 from tasks.rag.vectors import WORK as VECTORS
 from tasks.reproduce import HOME as REPRODUCE
-from tasks.reproduce import workspace
+from tasks.reproduce.workspace import clean
 from tasks.retention.cache import freed
 from tasks.serving import parts
 from tasks.training.checkpoints import WORK, stale
@@ -39,8 +39,8 @@ class Leftover:
     remove: Callable[[], object]
 
 
-def leftovers(root: Path) -> Iterator[Leftover]:
-    """Those below one work tree. Nobody else may be at work there when they are removed."""
+def leftovers(root: Path, alone: bool) -> Iterator[Leftover]:
+    """Those below one work tree. Nobody else may be at work there when they are removed; `alone`: the caller has the locks."""
     for folder, kind in ((WORK, "checkpoints that nobody took up for a week"),
                          (VECTORS, "vectors that nobody took up for a week")):  # fmt: skip
         yield from (_to_remove(kind, path, root) for path in _below(root / folder) if path.is_dir() and stale(path))
@@ -50,9 +50,9 @@ def leftovers(root: Path) -> Iterator[Leftover]:
     yield from (Leftover("copies of releases that are not served", path, _frees(path), lambda: _unserve(root, live))
                 for path in served)  # fmt: skip
     note = root / REPRODUCE / "folder.json"
-    if note.is_file() and not lock.is_held(root / REPRODUCE / "lock"):
+    if note.is_file() and (alone or not lock.is_held(root / REPRODUCE / "lock")):
         folder = Path(read_json(note)["folder"])
-        yield Leftover("the work tree of a killed reproduction", folder, _frees(folder), lambda: workspace.clean(root, note))
+        yield Leftover("the work tree of a killed reproduction", folder, _frees(folder), lambda: clean(root, note))
     yield from (_to_remove("what a killed gc has left", path, root) for path in _below(root / GONE))
 
 

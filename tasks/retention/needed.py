@@ -32,19 +32,23 @@ MOST = 3  # that are named in a message
 
 @dataclass(frozen=True)
 class Need:
-    """Somebody who needs outputs. `firm`: that a list of files cannot be read is an error, not a note."""
+    """Somebody who needs outputs, and by which commit or work tree. `firm`: a list of files that cannot be read is an error,
+    not a note."""
 
     who: str
     hashes: frozenset[str]
     firm: bool = False
+    by: str | Path | None = None
 
 
 @dataclass
 class Kept:
-    """What stays. `commits`: those whose outputs do, the newest releases first; `counts`: kind → how many need something."""
+    """What stays. `commits`: whose outputs do, the newest releases first, and `trees`: work trees of which all stays that is
+    checked out; without those of which a list of files is nowhere. `counts`: kind → how many need something."""
 
     hashes: set[str] = field(default_factory=set)
     commits: list[str] = field(default_factory=list)
+    trees: list[Path] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -52,6 +56,7 @@ class Kept:
         """What another repository needs of the same cache; DVC is asked about the commits of the first one."""
         self.hashes |= other.hashes
         self.commits = self.commits or other.commits
+        self.trees += other.trees
         self.counts = {kind: self.counts.get(kind, 0) + count for kind, count in other.counts.items()}
         self.notes += other.notes
 
@@ -111,15 +116,20 @@ def kept(root: Path, trees: Sequence[WorkTree], days: int, lists: Lists, despite
         "branches and tags": [(plain(name), commit) for name, commit in heads.items()],
         "work trees": [(f"what {tree.root} has checked out", tree.head) for tree in trees if tree.head],
     }
-    result.commits = list(dict.fromkeys(commit for pairs in reasons.values() for _, commit in pairs))
-    blobs = history.pointers(root, result.commits)
+    blobs = history.pointers(root, dict.fromkeys(commit for pairs in reasons.values() for _, commit in pairs))
     told = history.read(root, set().union(*blobs.values()), named)
-    needs = [Need(who, frozenset().union(*(told[blob] for blob in blobs.get(commit, ()))), kind in ("releases", "work trees"))
-             for kind, pairs in reasons.items() for who, commit in pairs]  # fmt: skip
-    needs += [Need(f"release {one.id}", one.hashes, True) for one in made]
+    needs = [Need(f"release {one.id}", one.hashes, True) for one in made]
+    for kind, pairs in reasons.items():
+        for who, commit in pairs:
+            outputs = frozenset().union(*(told[blob] for blob in blobs.get(commit, ())))
+            needs.append(Need(who, outputs, kind in ("releases", "work trees"), commit))
     for tree in there:
-        needs.append(Need(f"what {tree.root} has checked out", frozenset().union(*map(named, history.checked_out(tree))), True))
+        outputs = frozenset().union(*map(named, history.checked_out(tree)))
+        needs.append(Need(f"what {tree.root} has checked out", outputs, True, tree.root.resolve()))
     result.hashes, lost = lists.whole(needs)
+    whole = dict.fromkeys(need.by for need in needs if need.by).keys() - {need.by for need in lost}
+    result.commits = [need.by for need in needs if isinstance(need.by, str) and need.by in whole]
+    result.trees = [need.by for need in needs if isinstance(need.by, Path) and need.by in whole]
     result.notes += _missing(lost, lists, despite)
     result.counts = {kind: len({who for who, _ in pairs}) for kind, pairs in reasons.items()}
     result.counts["releases"] = len({one.id for one in made})
@@ -132,13 +142,13 @@ def _missing(lost: list[Need], lists: Lists, despite: bool) -> Iterator[str]:
     if firm and not despite:
         raise DataError(
             _some(firm),
-            f"names folders whose list of files is neither in DVC's cache nor in its remote{lists.why and f' ({lists.why})'}: "
-            "which files are theirs cannot be told",
-            "dvc fetch --all-commits brings what a remote has; --despite-missing goes on without",
+            "the list of files of a folder named there is neither in DVC's cache nor in its remote"
+            f"{lists.why and f' ({lists.why})'}: which files have to stay cannot be told",
+            "dvc fetch, with that commit checked out, brings what a remote has; --despite-missing goes on without",
         )
     if lost:
-        yield (f"{_some(need.who for need in lost)} names folders whose list of files is nowhere: which files are theirs cannot "
-               "be told, and what nobody else names of them goes")
+        yield (f"{_some(need.who for need in lost)}: the list of files of a folder named there is nowhere; what nobody else "
+               "names of them goes")
 
 
 def _some(names: Iterable[str]) -> str:
