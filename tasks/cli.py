@@ -7,6 +7,7 @@ The nightly run itself is `python -m flows.nightly` (`make nightly`) or `dvc rep
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -153,13 +154,19 @@ def doctor(root: Path, given: argparse.Namespace) -> Iterator[str]:
 
 def gc(root: Path, given: argparse.Namespace) -> Iterator[str]:
     """What nobody needs of DVC's cache, shown and, after a yes, removed."""
-    from tasks.retention import gc as collect_garbage
+    from tasks import retention
 
     def ask() -> bool:
-        return input("remove it? [y/N] ").strip().lower() in ("y", "yes")
+        with contextlib.suppress(EOFError):
+            return input("remove it? [y/N] ").strip().lower() in ("y", "yes")
+        return False
 
-    return collect_garbage(root, remote=given.remote, projects=given.projects, despite=given.despite, dry=given.dry,
-                           yes=given.yes, ask=ask if sys.stdin.isatty() else None)
+    try:
+        yield from retention.gc(root, remote=given.remote, projects=given.projects, despite=given.despite, dry=given.dry,
+                                yes=given.yes, ask=ask if sys.stdin.isatty() else None, told=print)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on where it was", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -234,8 +241,8 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--dry-run", dest="dry", action="store_true", help="say what would be done")
     swept.add_argument("--yes", action="store_true", help="do not ask")
     swept.add_argument("--remote", action="store_true",
-                       help="out of DVC's default remote too. What other clones need and have not pushed to this one's git "
-                            "cannot be known, and goes: fetch their branches first (git fetch --all)")
+                       help="out of DVC's default remote too. What another clone needs and has not pushed to a git remote of "
+                            "this one cannot be known, and goes")
     swept.add_argument("--projects", nargs="*", type=Path, metavar="DIR",
                        help="other projects that use the same DVC cache: what they need stays, too. Without DIR: there are none; "
                             "it has to be said where the cache lies outside this project")

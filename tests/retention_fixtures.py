@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
 
-from tasks import git, home, lock, promote, records
+from tasks import git, home, promote, records
 from tests import minigraph
 
 NIGHTS = ("milk\n", "hold the milk", "rice", "hold on", "hold out")  # what data/a.txt says; the gate holds back what says "hold"
@@ -26,13 +28,11 @@ def _nights() -> tuple[Path, tuple[frozenset[str], ...]]:
     text = (root / "params.yaml").read_text()
     (root / "params.yaml").write_text(text.replace("nights: 14", "nights: 1"))
     assert text != (root / "params.yaml").read_text()
-    day(1)
     git.commit(root, ["params.yaml"], "one night is kept")
     made, runs = [], [set()]
     for number, says in enumerate(NIGHTS):
         made.append(outputs(root, night(root, number + 2, says)))
         runs.append(set(stored(root, RUNS)))
-    os.environ.pop("GIT_AUTHOR_DATE")
     alone = [one.difference(*(other for other in made if other is not one)) for one in made]
     return root, tuple(frozenset(own | after - before) for own, before, after in zip(alone, runs, runs[1:], strict=False))
 
@@ -58,21 +58,26 @@ def five_nights(folder: Path) -> tuple[Path, tuple[frozenset[str], ...]]:
     return Path(shutil.copytree(root, folder / "mini", symlinks=True)), own
 
 
-def day(number: int) -> None:
-    """Commits from now on are of this day."""
+@contextlib.contextmanager
+def day(number: int) -> Iterator[None]:
+    """Commits are of this day."""
     os.environ["GIT_AUTHOR_DATE"] = f"2026-11-{number:02} 03:00:00 +0000"
+    try:
+        yield
+    finally:
+        del os.environ["GIT_AUTHOR_DATE"]
 
 
 def night(root: Path, number: int, says: str) -> str:
     """What a night does here, in short: run, commit, promote what the gate lets out, commit that; the night's commit."""
-    day(number)
     (root / "data/a.txt").write_text(says)
     minigraph.dvc(root, "add", "--quiet", "data")
     minigraph.dvc(root, "repro", "--quiet")
-    made = git.commit(root, ["data.dvc", "dvc.lock", "metrics"], "Night")
-    if "hold" not in says:
-        promote.promote(root, datetime(2026, 11, number, 3, tzinfo=UTC))
-        git.commit(root, promote.COMMITTED, "Release")
+    with day(number):
+        made = git.commit(root, ["data.dvc", "dvc.lock", "metrics"], "Night")
+        if "hold" not in says:
+            promote.promote(root, datetime(2026, 11, number, 3, tzinfo=UTC))
+            git.commit(root, promote.COMMITTED, "Release")
     return made
 
 
@@ -114,7 +119,3 @@ def restored(root: Path, commit: str, folder: Path) -> dict[str, bytes]:
     minigraph.dvc(folder, "checkout", "--quiet")
     return files(folder, folder / "artifacts") | files(folder, folder / "data")
 
-
-def unheld(root: Path) -> bool:
-    """Whether nobody holds a night's lock there."""
-    return not lock.is_held(root / lock.NIGHT)

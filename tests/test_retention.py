@@ -29,7 +29,6 @@ def nights(tmp_path, monkeypatch) -> tuple[Path, tuple[frozenset[str], ...]]:
     """A checkout after five nights, and what each alone has."""
     for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
         monkeypatch.setenv(name, os.devnull)
-    monkeypatch.delenv("GIT_AUTHOR_DATE", raising=False)
     made = retention_fixtures.five_nights(tmp_path)
     monkeypatch.chdir(made[0])
     return made
@@ -192,6 +191,25 @@ def test_checkout_and_home_share_a_cache_and_both_keep_what_they_have(nights):
     home.remove(root)  # its branch stays, and with it what it has committed
     collect(root)
     assert objects(stored(root)) >= objects(new[0] | new[2] | new[4])
+
+
+def test_what_a_merge_of_both_will_need_stays(nights):
+    """Checkout and home have parted, and each has other data: the list of what both had before is in no head."""
+    root, _ = nights
+    there = retention_fixtures.with_home(root)
+    for folder, name in ((there, "judged.txt"), (root, "document.txt")):
+        (folder / "data" / name).write_text(f"hold {name}")
+        minigraph.dvc(folder, "add", "--quiet", "data")
+        git.commit(folder, ["data.dvc"], name)
+    (root / "params.yaml").write_text((root / "params.yaml").read_text().replace("nights: 1\n", "nights: 0\n"))
+    git.commit(root, ["params.yaml"], "no night is kept")
+    shutil.copy(root / "params.yaml", there / "params.yaml")
+    before = stored(root)
+    collect(root)
+    assert before.keys() - stored(root).keys()
+    git.commit(there, ["params.yaml"], "no night is kept")
+    assert home.take_in(there, "Night") == "took in 2 commits of main"
+    assert {path.name for path in (there / "data").iterdir()} == {"a.txt", "b.txt", "judged.txt", "document.txt"}
 
 
 def test_a_flow_that_holds_its_nights_lock_can_have_it_done(nights):

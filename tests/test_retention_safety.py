@@ -135,6 +135,33 @@ def test_the_remote_is_left_alone_until_told(nights):
     assert outputs(root, made) - metrics <= there
 
 
+def test_the_remote_is_left_alone_where_git_has_more_than_this_clone(nights, tmp_path):
+    """A release made in another clone and pushed: this one has to know it first, and then keeps it there."""
+    root, new = nights
+    retention_fixtures.push(root)
+    minigraph.run(tmp_path, "git", "clone", "--quiet", "--bare", str(root), "shared")
+    minigraph.run(root, "git", "remote", "add", "origin", str(tmp_path / "shared"))
+    other = Path(shutil.copytree(root, tmp_path / "other", symlinks=True))
+    minigraph.dvc(other, "remote", "modify", "--local", "local", "url", str(root / ".remote"))
+    made = night(other, 14, "tea")
+    minigraph.dvc(other, "push", "--quiet")
+    minigraph.run(other, "git", "push", "--quiet", "origin", "main")
+    minigraph.run(root, "git", "fetch", "--quiet", "origin", "main:refs/elsewhere/main")
+    minigraph.run(root, "git", "update-ref", "-d", "refs/elsewhere/main")
+    minigraph.run(root, "git", "update-ref", "-d", "refs/remotes/origin/main")
+    before = files(root, root / ".remote")
+    with pytest.raises(ServiceError, match=r"git remote origin: has refs/heads/main in another state .*git fetch --tags origin"):
+        collect(root, remote=True)
+    assert files(root, root / ".remote") == before
+    minigraph.run(root, "git", "fetch", "--quiet", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*")
+    collect(root, remote=True)
+    left = {name.replace(REMOTE, retention_fixtures.CACHE) for name in files(root, root / ".remote")}
+    assert outputs(other, made) - metrics_of(other, made) <= left and not left & objects(new[1] | new[3])
+    minigraph.run(root, "git", "remote", "set-url", "origin", str(tmp_path / "nowhere"))
+    with pytest.raises(ServiceError, match=r"git ls-remote: .*nowhere"):
+        collect(root, remote=True)
+
+
 def test_a_list_that_the_remote_has_will_do(nights):
     """Of a folder that a release needs, gone from the cache: its file is told by the remote's list, and stays."""
     root, new = nights

@@ -24,11 +24,12 @@ from tasks import params
 from tasks.bootstrap import EXAMPLES, dvc_list
 from tasks.doctor.findings import size
 from tasks.doctor.project import dvc
-from tasks.errors import NightshiftError, ParamsError
-from tasks.retention import cache, check, locks, needed, place
+from tasks.errors import NightshiftError, ParamsError, ServiceError
+from tasks.retention import cache, check, history, locks, needed, place
 from tasks.retention.leftovers import Leftover, leftovers
 from tasks.retention.needed import Kept
 from tasks.retention.place import Place
+from tasks.terminal import plain
 
 CACHE, REMOTE = "outputs, in DVC's cache", "outputs, in DVC's remote {}"
 WIDTH = 48  # columns of a kind
@@ -78,15 +79,17 @@ def gc(
     dry: bool = False,
     yes: bool = False,
     ask: Callable[[], bool] | None = None,
+    told: Callable[[str], None] | None = None,
 ) -> Iterator[str]:
-    """Show what would go and, after a yes, remove it; a line each. `ask`: puts the question; None: nobody is there.
+    """Show what would go and, after a yes, remove it; a line each. `ask`: puts the question; None: nobody is there. `told`
+    hears who is waited for.
 
     BusyError where somebody is at work, DataError where it cannot be told what a release needs (tasks/retention/needed.py),
     ParamsError where nobody has said yes.
     """
     at = place.find(folder, projects)
     if not dry:
-        with locks.alone(at.sharing):
+        with locks.alone(at.sharing, told=told):
             pass  # at once, not after the question
     shown = plan(at, remote, despite)
     yield from words(shown)
@@ -111,7 +114,11 @@ def sweep(
         now = plan(at, remote, despite, alone=True)
         now = now.among(shown) if shown else now
         check.check({*now.objects, *now.remote}, at, now.kept)
-        remove(at, now)
+        try:
+            remove(at, now)
+        except OSError as error:
+            raise ServiceError(str(error.filename or "gc"), f"cannot be removed ({error.strerror or error})",
+                               "mend that; what has gone by then was needed by nobody, and the same command goes on") from error
     count, bytes_ = (sum(numbers) for numbers in zip((0, 0), *now.kinds().values(), strict=True))
     return [f"removed: {count:,} files and folders, {size(bytes_)}"]
 
@@ -120,9 +127,10 @@ def plan(at: Place, remote: bool = False, despite: bool = False, alone: bool = F
     """What would go now. Nothing is changed. `alone`: nobody else can be at work."""
     days = params.load(at.root / "params.yaml").retention.nights
     lists = needed.Lists(at.cache, lambda wanted: _elsewhere(at, wanted))
-    result = Plan(Kept())
-    for root, trees in at.repositories.items():
-        result.kept.add(needed.kept(root, trees, days, lists, despite))
+    own, *others = [needed.kept(root, trees, days, lists, despite) for root, trees in at.repositories.items()]
+    for other in others:
+        own.add(other)
+    result = Plan(own)
     there, stays = cache.stored(at.cache), result.kept.hashes
     result.objects = {hash_: frees for hash_, frees in there.objects.items() if hash_ not in stays}
     result.stays = len(there.objects) - len(result.objects)
@@ -132,6 +140,7 @@ def plan(at: Place, remote: bool = False, despite: bool = False, alone: bool = F
     for root in dict.fromkeys((at.root, at.checkout)):
         result.leftovers += leftovers(root, alone)
     if remote:
+        _knows_others(at)
         with dvc(at.root) as repo:
             of = cache.Remote(repo)
             result.remote = {hash_: bytes_ for hash_, bytes_ in of.objects().items() if hash_ not in stays}
@@ -148,6 +157,18 @@ def _elsewhere(at: Place, wanted: list[str]) -> tuple[dict[str, bytes], str]:
             return found | cache.Remote(repo).lists([hash_ for hash_ in wanted if hash_ not in found]), ""
     except NightshiftError as error:
         return found, f"{error.thing}: {error.what}"
+
+
+def _knows_others(at: Place) -> None:
+    """ServiceError where a git remote has what this clone has not: the outputs of a release made elsewhere may be among what
+    would go from DVC's remote."""
+    for root in at.repositories:
+        if unknown := history.elsewhere(root):
+            name, remote = next(iter(unknown.items()))
+            raise ServiceError(
+                f"git remote {plain(remote)}", f"has {plain(name)} in another state than this clone, so what stays is not known",
+                f"git fetch --tags {plain(remote)} '+refs/heads/*:refs/remotes/{plain(remote)}/*'",
+            )
 
 
 def remove(at: Place, what: Plan) -> None:

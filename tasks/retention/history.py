@@ -36,8 +36,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class WorkTree:
-    """A work tree of the repository: where the project lies in it, whether it is there, and the commit it has."""
+    """A work tree of the repository, where the project lies in it, and the commit that it has."""
 
+    top: Path
     root: Path
     head: str | None
 
@@ -50,7 +51,8 @@ def work_trees(root: Path) -> list[WorkTree]:
         facts = dict(line.partition(" ")[::2] for line in block.splitlines())
         if "worktree" in facts and "bare" not in facts:
             head = facts.get("HEAD", "")
-            found.append(WorkTree(Path(facts["worktree"], prefix), head if head.strip("0") else None))
+            top = Path(facts["worktree"]).resolve()
+            found.append(WorkTree(top, top / prefix, head if head.strip("0") else None))
     return found
 
 
@@ -66,14 +68,34 @@ def heads(root: Path) -> dict[str, str]:
     return found
 
 
+def elsewhere(root: Path) -> dict[str, str]:
+    """Name → git remote of branches and tags that a remote has and this clone has not, as they are there. ServiceError where
+    one does not answer."""
+    known, found = set(heads(root).values()), {}
+    for remote in _words(root, "remote").split("\n"):
+        for line in _words(root, "ls-remote", "--heads", "--tags", "--", remote).splitlines() if remote else ():
+            hash_, _, name = line.partition("\t")
+            if hash_ not in known and not name.endswith("^{}"):  # that is what an annotated tag is of
+                found[name] = remote
+    return found
+
+
 def nights(root: Path, branches: Iterable[str], days: int) -> dict[str, str]:
     """Commit → day of all that changed dvc.lock in the `days` last days on which one did, on each of the branches."""
     found: dict[str, str] = {}
     for branch in branches:
-        made = [(commit.hash, commit.when[:10]) for commit in git.log(root, branch, "dvc.lock")]
-        latest = sorted({day for _, day in made})[-days:] if days else []
-        found |= {commit: day for commit, day in made if day in latest}
+        if days and not git.ask(root, "rev-parse", "--verify", "--quiet", f"{branch}^{{commit}}").returncode:
+            told = _words(root, "log", "--no-show-signature", "--format=%H %aI", branch, "--", "dvc.lock").splitlines()
+            made = [(hash_, when[:10]) for hash_, _, when in (line.partition(" ") for line in told)]
+            latest = sorted({day for _, day in made})[-days:]
+            found |= {commit: day for commit, day in made if day in latest}
     return found
+
+
+def common(root: Path, branch: str) -> list[str]:
+    """Commits in which HEAD and a branch have parted: what merges their data needs the lists of these, too."""
+    done = git.ask(root, "merge-base", "--all", "HEAD", branch)
+    return done.stdout.decode().split() if done.returncode == 0 else []
 
 
 def here(root: Path, commits: Collection[str]) -> set[str]:
@@ -145,6 +167,8 @@ def read(root: Path, hashes: Iterable[str], what: Callable[[bytes], Read]) -> di
 def checked_out(tree: WorkTree) -> list[bytes]:
     """Pointer files of a work tree as they lie there, staged or not, tracked or not; and as the index has them."""
     top = Path(_words(tree.root, "rev-parse", "--show-toplevel").rstrip("\n"))
+    if top.resolve() != tree.top:
+        raise ServiceError("git", f"{tree.top} is a work tree no more", "git worktree repair, or git worktree remove --force")
     lying = _words(tree.root, "ls-files", "-z", "--full-name", "--cached", "--others", "--exclude-standard", "--", *POINTERS)
     staged = _words(tree.root, "ls-files", "-z", "--full-name", "--stage", "--", *POINTERS).split("\0")
     found = list(read(tree.root, (line.split(" ")[1] for line in staged if line), bytes).values())

@@ -64,7 +64,8 @@ def _halves(root: Path) -> Iterator[Path]:
     """Beside outputs, of processes that have ended. The former output goes only where there is one in its place."""
     import yaml
 
-    stages = (yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8")) or {}).get("stages") or {}
+    graph = root / "dvc.yaml"
+    stages = (yaml.safe_load(graph.read_text(encoding="utf-8")) or {}).get("stages") or {} if graph.is_file() else {}
     outs = [next(iter(out)) if isinstance(out, dict) else out for stage in stages.values() for out in stage.get("outs", [])]
     for folder in sorted({(root / str(out)).parent for out in outs}):
         for path in _below(folder):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from tasks import lock
@@ -19,16 +19,19 @@ NAME = "nightshift gc"
 
 
 @contextlib.contextmanager
-def alone(trees: Sequence[Path], held: Collection[Path] = ()) -> Iterator[None]:
-    """Hold every lock of these work trees. BusyError where somebody is at work; who needs seconds is waited for.
+def alone(
+    trees: Sequence[Path], held: Collection[Path] = (), told: Callable[[str], None] | None = None
+) -> Iterator[None]:
+    """Hold every lock of these work trees. BusyError where somebody is at work; who needs seconds is waited for, as `told` hears.
 
     `held`: those whose night's lock is the caller's.
     """
     with contextlib.ExitStack() as stack:
         for tree in sorted(trees):  # in one order, so that two of us do not wait for each other
             if tree not in held:
-                stack.enter_context(lock.alone(tree, NAME, lock.MOMENT))
-            stack.enter_context(lock.held(tree / lock.PROMOTION, "releases", "a promotion or rollback", lock.MOMENT, NAME))
+                stack.enter_context(lock.alone(tree, NAME, lock.MOMENT, told))
+            promotion = tree / lock.PROMOTION
+            stack.enter_context(lock.held(promotion, "releases", "a promotion or rollback", lock.MOMENT, NAME, told=told))
             stack.enter_context(lock.held(tree / REPRODUCE / "lock", "reproduce", "a reproduction", 0, NAME))
         for tree in sorted(trees):
             stack.enter_context(_dvc(tree))

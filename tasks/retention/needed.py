@@ -53,9 +53,8 @@ class Kept:
     notes: list[str] = field(default_factory=list)
 
     def add(self, other: Kept) -> None:
-        """What another repository needs of the same cache; DVC is asked about the commits of the first one."""
+        """What another repository needs of the same cache. The commits stay those of this one."""
         self.hashes |= other.hashes
-        self.commits = self.commits or other.commits
         self.trees += other.trees
         self.counts = {kind: self.counts.get(kind, 0) + count for kind, count in other.counts.items()}
         self.notes += other.notes
@@ -108,11 +107,14 @@ def kept(root: Path, trees: Sequence[WorkTree], days: int, lists: Lists, despite
     away = [one.id for one in made if not one.commits & has]
     if away:
         result.notes.append(f"the commit of {_some(away)} is not in this clone: what the record names stays, by its hashes")
-    late = history.nights(root, dict.fromkeys(["HEAD", f"refs/heads/{home.BRANCH}"]), days)
+    branches = ["HEAD", *(name for name in heads if name.split("/")[-1] == home.BRANCH)]  # of other clones, too
+    late = history.nights(root, branches, days)
+    follows = found.follows if (found := home.find(root)) else "HEAD"
     reasons = {  # kind → (who, commit)
         "releases": [(f"release {one.id}", commit) for one in made for commit in one.commits & has],
         "candidates that a person rejected": [("a rejected candidate", commit) for commit in history.recorded_no(root)],
         "nights": [(f"the night of {day}", commit) for commit, day in late.items()],
+        "what nights and checkout have in common": [("the last merge", commit) for commit in history.common(root, follows)],
         "branches and tags": [(plain(name), commit) for name, commit in heads.items()],
         "work trees": [(f"what {tree.root} has checked out", tree.head) for tree in trees if tree.head],
     }
