@@ -16,6 +16,7 @@ half gone passes for nothing whole (run cache, lists of folders, files), and the
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -126,8 +127,8 @@ def sweep(
 def plan(at: Place, remote: bool = False, despite: bool = False, alone: bool = False) -> Plan:
     """What would go now. Nothing is changed. `alone`: nobody else can be at work."""
     days = params.load(at.root / "params.yaml").retention.nights
-    lists = needed.Lists(at.cache, lambda wanted: _elsewhere(at, wanted))
-    own, *others = [needed.kept(root, trees, days, lists, despite) for root, trees in at.repositories.items()]
+    lists = needed.Lists(at.cache, lambda wanted: _elsewhere(at, wanted, remote))
+    own, *others = (needed.kept(root, trees, at.sharing, days, lists, despite) for root, trees in at.repositories.items())
     for other in others:
         own.add(other)
     result = Plan(own)
@@ -142,20 +143,25 @@ def plan(at: Place, remote: bool = False, despite: bool = False, alone: bool = F
     if remote:
         _knows_others(at)
         with dvc(at.root) as repo:
-            of = cache.Remote(repo)
+            of = cache.Remote.of(repo)
             result.remote = {hash_: bytes_ for hash_, bytes_ in of.objects().items() if hash_ not in stays}
             result.remote_name = of.name
     return result
 
 
-def _elsewhere(at: Place, wanted: list[str]) -> tuple[dict[str, bytes], str]:
-    """Lists of folders that the cache lacks: of examples/, which are in git, or in the remote; and why that wasn't asked."""
+def _elsewhere(at: Place, wanted: list[str], strict: bool) -> tuple[dict[str, bytes], str]:
+    """Lists of folders that the cache lacks: of examples/, which are in git, or in the remote; and why that wasn't asked.
+
+    `strict`: the remote itself is to be cleaned, and one that does not answer is an error.
+    """
     own = [dvc_list(folder) for tree in at.sharing if (folder := tree / EXAMPLES).is_dir()]
     found = {needed.name_of(content): content for content in own}
     try:
         with dvc(at.root) as repo:
-            return found | cache.Remote(repo).lists([hash_ for hash_ in wanted if hash_ not in found]), ""
+            return found | cache.Remote.of(repo).lists([hash_ for hash_ in wanted if hash_ not in found]), ""
     except NightshiftError as error:
+        if strict:
+            raise
         return found, f"{error.thing}: {error.what}"
 
 
@@ -184,11 +190,11 @@ def remove(at: Place, what: Plan) -> None:
     for one in what.leftovers:
         one.remove()
     if what.remote:
-        for tree in reversed(at.sharing):
-            with dvc(tree) as repo:
-                of = cache.Remote(repo)
-                of.forget()
-        of.remove(what.remote)
+        for tree in at.sharing:
+            with dvc(tree) as repo, contextlib.suppress(ServiceError):  # one without a remote has nothing to forget
+                cache.Remote.of(repo).forget()
+        with dvc(at.root) as repo:
+            cache.Remote.of(repo).remove(what.remote)
 
 
 def words(shown: Plan) -> Iterator[str]:

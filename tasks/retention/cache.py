@@ -85,19 +85,25 @@ def dead_runs(folder: Path, there: Collection[str]) -> dict[Path, int]:
     return {path: path.stat().st_size for path, named in runs(folder) if not named.issubset(there)}
 
 
+@dataclass(frozen=True)
 class Remote:
-    """The default remote of a project. ServiceError where there is none, or one that keeps versions instead of objects."""
+    """A remote of DVC: its name, and its objects as DVC's libraries give them, whatever they lie in."""
 
-    def __init__(self, repo: Any):
+    name: str
+    odb: Any
+
+    @classmethod
+    def of(cls, repo: Any) -> Remote:
+        """The default remote of a project. ServiceError where there is none, or one that keeps versions instead of objects."""
         from dvc.exceptions import DvcException
 
-        self.name = repo.config["core"].get("remote")
-        if not self.name:
+        name = repo.config["core"].get("remote")
+        if not name:
             raise ServiceError("dvc", "has no default remote here", "dvc remote default NAME; dvc remote list shows them")
         try:
-            self.odb = repo.cloud.get_remote_odb(None, "gc")
+            return cls(name, repo.cloud.get_remote_odb(None, "gc"))
         except DvcException as error:
-            raise ServiceError(f"DVC's remote {self.name}", str(error).splitlines()[0], "dvc remote list shows them") from None
+            raise ServiceError(f"DVC's remote {name}", str(error).splitlines()[0], "dvc remote list shows them") from None
 
     def objects(self) -> dict[str, int]:
         """What lies there, by hash; bytes where the remote tells."""

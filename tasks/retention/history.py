@@ -45,15 +45,20 @@ class WorkTree:
 
 def work_trees(root: Path) -> list[WorkTree]:
     """All that git knows, also those whose folder is gone: their commits are named all the same."""
-    prefix = _words(root, "rev-parse", "--show-prefix").strip()
+    prefix = _words(root, "rev-parse", "--show-prefix").rstrip("\n")
     found = []
     for block in _words(root, "worktree", "list", "--porcelain").split("\n\n"):
         facts = dict(line.partition(" ")[::2] for line in block.splitlines())
         if "worktree" in facts and "bare" not in facts:
             head = facts.get("HEAD", "")
             top = Path(facts["worktree"]).resolve()
-            found.append(WorkTree(top, top / prefix, head if head.strip("0") else None))
+            found.append(WorkTree(top, (top / prefix).resolve(), head if head.strip("0") else None))
     return found
+
+
+def top_of(folder: Path) -> Path:
+    """The work tree that a folder lies in."""
+    return Path(_words(folder, "rev-parse", "--show-toplevel").rstrip("\n")).resolve()
 
 
 def heads(root: Path) -> dict[str, str]:
@@ -166,8 +171,8 @@ def read(root: Path, hashes: Iterable[str], what: Callable[[bytes], Read]) -> di
 
 def checked_out(tree: WorkTree) -> list[bytes]:
     """Pointer files of a work tree as they lie there, staged or not, tracked or not; and as the index has them."""
-    top = Path(_words(tree.root, "rev-parse", "--show-toplevel").rstrip("\n"))
-    if top.resolve() != tree.top:
+    top = top_of(tree.root)
+    if top != tree.top:
         raise ServiceError("git", f"{tree.top} is a work tree no more", "git worktree repair, or git worktree remove --force")
     lying = _words(tree.root, "ls-files", "-z", "--full-name", "--cached", "--others", "--exclude-standard", "--", *POINTERS)
     staged = _words(tree.root, "ls-files", "-z", "--full-name", "--stage", "--", *POINTERS).split("\0")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,11 +93,14 @@ def _facts(record: bytes) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(text for text in said if history.COMMIT.fullmatch(text)), hashes(record)
 
 
-def kept(root: Path, trees: Sequence[WorkTree], days: int, lists: Lists, despite: bool) -> Kept:
-    """What stays of one repository. `trees`: all of its work trees; `days`: nights that are kept, by day.
+def kept(
+    root: Path, trees: Sequence[WorkTree], sharing: Collection[Path], days: int, lists: Lists, despite: bool
+) -> Kept:
+    """What stays of one repository. `trees`: all of its work trees, `sharing`: those of them that use this cache; `days`: nights
+    that are kept, by day.
 
-    DataError where the list of files of a release's folder, or of one that is checked out, is nowhere (`despite`: a note
-    then, as it is for others).
+    DataError where the list of files of a release's folder, or of one that is checked out there, is nowhere (`despite`: a
+    note then, as it is for others).
     """
     result, heads = Kept(), history.heads(root)
     tips = [*heads.values(), *(tree.head for tree in trees if tree.head)]
@@ -109,12 +112,12 @@ def kept(root: Path, trees: Sequence[WorkTree], days: int, lists: Lists, despite
         result.notes.append(f"the commit of {_some(away)} is not in this clone: what the record names stays, by its hashes")
     branches = ["HEAD", *(name for name in heads if name.split("/")[-1] == home.BRANCH)]  # of other clones, too
     late = history.nights(root, branches, days)
-    follows = found.follows if (found := home.find(root)) else "HEAD"
+    merged = history.common(root, found.follows) if (found := home.find(root)) else []
     reasons = {  # kind → (who, commit)
         "releases": [(f"release {one.id}", commit) for one in made for commit in one.commits & has],
         "candidates that a person rejected": [("a rejected candidate", commit) for commit in history.recorded_no(root)],
         "nights": [(f"the night of {day}", commit) for commit, day in late.items()],
-        "what nights and checkout have in common": [("the last merge", commit) for commit in history.common(root, follows)],
+        "what nights and checkout have in common": [("the last merge", commit) for commit in merged],
         "branches and tags": [(plain(name), commit) for name, commit in heads.items()],
         "work trees": [(f"what {tree.root} has checked out", tree.head) for tree in trees if tree.head],
     }
@@ -124,10 +127,10 @@ def kept(root: Path, trees: Sequence[WorkTree], days: int, lists: Lists, despite
     for kind, pairs in reasons.items():
         for who, commit in pairs:
             outputs = frozenset().union(*(told[blob] for blob in blobs.get(commit, ())))
-            needs.append(Need(who, outputs, kind in ("releases", "work trees"), commit))
+            needs.append(Need(who, outputs, kind == "releases", commit if commit in blobs else None))
     for tree in there:
         outputs = frozenset().union(*map(named, history.checked_out(tree)))
-        needs.append(Need(f"what {tree.root} has checked out", outputs, True, tree.root.resolve()))
+        needs.append(Need(f"what {tree.root} has checked out", outputs, tree.root in sharing, tree.root))
     result.hashes, lost = lists.whole(needs)
     whole = dict.fromkeys(need.by for need in needs if need.by).keys() - {need.by for need in lost}
     result.commits = [need.by for need in needs if isinstance(need.by, str) and need.by in whole]
