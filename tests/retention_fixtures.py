@@ -7,13 +7,15 @@ import functools
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tasks import git, home, promote, records
+from tasks.retention import gc
 from tests import minigraph
 
 NIGHTS = ("milk\n", "hold the milk", "rice", "hold on", "hold out")  # what data/a.txt says; the gate holds back what says "hold"
@@ -56,6 +58,26 @@ def five_nights(folder: Path) -> tuple[Path, tuple[frozenset[str], ...]]:
     alone has: objects and entries of the run cache."""
     root, own = _nights()
     return Path(shutil.copytree(root, folder / "mini", symlinks=True)), own
+
+
+@pytest.fixture
+def nights(tmp_path, monkeypatch) -> tuple[Path, tuple[frozenset[str], ...]]:
+    """The same for one test, which is in that folder."""
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(name, os.devnull)
+    made = five_nights(tmp_path)
+    monkeypatch.chdir(made[0])
+    return made
+
+
+def collect(root: Path, **options) -> list[str]:
+    """`nightshift gc` without asking; the lines said."""
+    return list(gc(root, yes=True, **options))
+
+
+def objects(names: Iterable[str]) -> set[str]:
+    """Those files of the cache that are objects."""
+    return {name for name in names if name.startswith(CACHE)}
 
 
 @contextlib.contextmanager

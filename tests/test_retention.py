@@ -19,35 +19,16 @@ from tasks.reproduce import HOME, reproduce
 from tasks.retention import gc, place, plan, sweep
 from tasks.serving import parts
 from tests import minigraph, retention_fixtures
-from tests.retention_fixtures import CACHE, HELD, NIGHTS, OUTPUTS, files, releases, restored, stored
+from tests.retention_fixtures import CACHE, HELD, NIGHTS, OUTPUTS, collect, files, nights, objects, releases, restored, stored
 
+__all__ = ["nights"]  # the fixture
 SOMEONE = ("-c", "user.name=A", "-c", "user.email=a@b")
-
-
-@pytest.fixture
-def nights(tmp_path, monkeypatch) -> tuple[Path, tuple[frozenset[str], ...]]:
-    """A checkout after five nights, and what each alone has."""
-    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
-        monkeypatch.setenv(name, os.devnull)
-    made = retention_fixtures.five_nights(tmp_path)
-    monkeypatch.chdir(made[0])
-    return made
-
-
-def collect(root: Path, **options) -> list[str]:
-    """Without asking; the lines said."""
-    return list(gc(root, yes=True, **options))
 
 
 def counts(lines: list[str]) -> dict[str, str]:
     """Kind → what stands in its columns."""
     return {kind.strip(): " ".join(rest.split()) for line in lines if line.startswith("  ")
             for kind, _, rest in [line.strip().partition("  ")]}  # fmt: skip
-
-
-def objects(names) -> set[str]:
-    """Those files of the cache that are objects."""
-    return {name for name in names if name.startswith(CACHE)}
 
 
 def test_what_nights_left_that_were_not_released_goes(nights):

@@ -20,11 +20,10 @@ from dvc_objects.fs.memory import MemoryFileSystem
 from tasks import git, lock, promote
 from tasks.errors import DataError, ParamsError, ServiceError
 from tasks.reproduce import HOME
-from tasks.retention import cache, check, gc, history, needed, place, plan, remove, sweep
+from tasks.retention import cache, check, gc, history, needed, place, plan, remove, room, sweep
 from tests import minigraph, retention_fixtures
 from tests.killing import killed_at
-from tests.retention_fixtures import at, files, night, outputs, releases, stored
-from tests.test_retention import collect, nights, objects
+from tests.retention_fixtures import at, collect, files, night, nights, objects, outputs, releases, stored
 
 __all__ = ["nights"]  # the fixture
 REMOTE = ".remote/files/md5"
@@ -314,6 +313,16 @@ def test_pointers_of_many_commits_as_git_lists_them(tmp_path, monkeypatch):
     (root / ".git/refs/heads/broken").write_text(f"{'b' * 40}\n")
     with pytest.raises(ServiceError, match=r"lacks what refs/heads/broken names"):
         history.heads(root)
+
+
+def test_a_disk_that_is_full_to_the_last_byte_is_said_to_be(tmp_path):
+    """gc is what one calls then; it wants room for locks itself."""
+    with pytest.raises(ServiceError, match=r"so full that nobody can even take a lock; remove something small by hand"), (
+            room(tmp_path)), open("/dev/full", "w") as file:
+        file.write("1")
+        file.flush()
+    with pytest.raises(FileNotFoundError), room(tmp_path):
+        (tmp_path / "no").read_text()
 
 
 def test_outputs_are_told_from_inputs_and_hashes_from_their_like():

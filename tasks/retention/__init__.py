@@ -17,6 +17,8 @@ half gone passes for nothing whole (run cache, lists of folders, files), and the
 from __future__ import annotations
 
 import contextlib
+import errno
+import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -88,20 +90,33 @@ def gc(
     BusyError where somebody is at work, DataError where it cannot be told what a release needs (tasks/retention/needed.py),
     ParamsError where nobody has said yes.
     """
-    at = place.find(folder, projects)
-    if not dry:
-        with locks.alone(at.sharing, told=told):
-            pass  # at once, not after the question
-    shown = plan(at, remote, despite)
-    yield from words(shown)
-    if not shown or dry:
-        return
-    if not yes and ask is None:
-        raise ParamsError("gc", "nobody is there to be asked", "nightshift gc --yes removes it, --dry-run only looks")
-    if yes or ask():
-        yield from sweep(at, remote, despite, shown=shown)
-    else:
-        yield "nothing was removed"
+    with room(folder):
+        at = place.find(folder, projects)
+        if not dry:
+            with locks.alone(at.sharing, told=told):
+                pass  # at once, not after the question
+        shown = plan(at, remote, despite)
+        yield from words(shown)
+        if not shown or dry:
+            return
+        if not yes and ask is None:
+            raise ParamsError("gc", "nobody is there to be asked", "nightshift gc --yes removes it, --dry-run only looks")
+        if yes or ask():
+            yield from sweep(at, remote, despite, shown=shown)
+        else:
+            yield "nothing was removed"
+
+
+@contextlib.contextmanager
+def room(folder: Path) -> Iterator[None]:
+    """A disk that is full to the last byte, as an error: locks, and the notes that DVC opens, want some."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and "disk is full" not in str(error):
+            raise
+        raise ServiceError(f"the disk of {folder}", "is so full that nobody can even take a lock",
+                           "remove something small by hand, 2 MB are enough (.nightshift/logs), then run again") from error
 
 
 def sweep(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from tasks.reproduce import HOME as REPRODUCE
 from tasks.reproduce.workspace import clean
 from tasks.retention.cache import freed
 from tasks.serving import parts
-from tasks.training.checkpoints import WORK, stale
+from tasks.training.checkpoints import STALE, WORK
 
 GONE = lock.WORK / "gone"  # half a checkpoint must not keep the name of a whole one
 HALF = re.compile(r"\.(.+)\.(?:part|old)-(\d+)")
@@ -43,7 +44,7 @@ def leftovers(root: Path, alone: bool) -> Iterator[Leftover]:
     """Those below one work tree. Nobody else may be at work there when they are removed; `alone`: the caller has the locks."""
     for folder, kind in ((WORK, "checkpoints that nobody took up for a week"),
                          (VECTORS, "vectors that nobody took up for a week")):  # fmt: skip
-        yield from (_to_remove(kind, path, root) for path in _below(root / folder) if path.is_dir() and stale(path))
+        yield from (_to_remove(kind, path, root) for path in _below(root / folder) if _stale(path))
     yield from (_to_remove("what killed stages had half written", path, root) for path in _halves(root))
     live = records.live(root)
     served = [*parts.surplus(root, live), *parts.halves(root)]
@@ -54,6 +55,10 @@ def leftovers(root: Path, alone: bool) -> Iterator[Leftover]:
         folder = Path(read_json(note)["folder"])
         yield Leftover("the work tree of a killed reproduction", folder, _frees(folder), lambda: clean(root, note))
     yield from (_to_remove("what a killed gc has left", path, root) for path in _below(root / GONE))
+
+
+def _stale(folder: Path) -> bool:
+    return folder.is_dir() and time.time() - folder.stat().st_mtime > STALE
 
 
 def _below(folder: Path) -> list[Path]:

@@ -50,15 +50,10 @@ def open_work(stage: str, settings: Mapping[str, BaseModel], inputs: Mapping[str
     """The work folder of exactly this run, new or with what a killed run left in it."""
     folder = WORK / f"{stage}-{fingerprint(stage, settings, inputs)}"
     for other in WORK.glob(f"{stage}-*"):
-        if other != folder and stale(other):
+        if other != folder and time.time() - other.stat().st_mtime > STALE:
             shutil.rmtree(other, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def stale(folder: Path) -> bool:
-    """Whether nobody has taken this work up for so long that nobody will."""
-    return time.time() - folder.stat().st_mtime > STALE
 
 
 def close_work(folder: Path) -> None:
