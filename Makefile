@@ -15,7 +15,7 @@ FLAGS ?=
 BASE ?=
 WORKERS ?= 2
 
-.PHONY: help setup nightly repro reindex collect label status up down remote deploy serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server label-studio interop fp8 clean
+.PHONY: help setup nightly repro reindex collect label status up down worker remote deploy serve test test-fast lint lock starter-data starter-base gemma minilm weaviate weaviate-server label-studio interop fp8 clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,10 @@ up: setup  ## nights by themselves: Prefect server and worker, Label Studio, sch
 
 down: setup  ## end what make up has started
 	@python -m deploy.up down
+
+worker: setup  ## start what Prefect's server (PREFECT_API_URL) has for POOL on this machine, in NIGHTSHIFT_HOME; in the foreground
+	@[ -n "$$PREFECT_API_URL" -a -n "$$NIGHTSHIFT_HOME" -a -n "$(POOL)" ] || { echo "PREFECT_API_URL=… NIGHTSHIFT_HOME=… make worker POOL=nightshift-gpu"; exit 2; }
+	@cd "$$NIGHTSHIFT_HOME" && $(CURDIR)/$(BIN)/python -m deploy.worker $(POOL)
 
 remote: setup  ## where outputs are pushed, once: URL=s3://bucket/folder, gs://…, azure://…, ssh://host/folder, or a folder
 	@[ -n "$(URL)" ] || { echo "make remote URL=s3://bucket/folder"; exit 2; }

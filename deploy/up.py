@@ -25,6 +25,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import yaml
 
 from deploy import weaviate
 from deploy.processes import refuse_taken
@@ -107,6 +108,7 @@ def up(checkout: Path, port: int, without: Sequence[str] = ()) -> list[str]:
     there = home.make(checkout)
     folder = checkout / FOLDER
     lines = [f"nights live in {there.root} (git branch {home.BRANCH}); they take in what {there.follows} has committed"]
+    lines += taken_in(there)
     if found := git.dirty(checkout, "params.yaml", "data.dvc"):
         lines.append(f"not committed, so not theirs: {', '.join(found)}")
     if running(folder):
@@ -149,15 +151,16 @@ def _keys(checkout: Path, wanted: list[Program]) -> dict[str, str]:
 
 
 def deploy(there: home.Home, port: int, cfg: Params) -> list[str]:
-    """Messages (deploy/notifications.py), the work pool and the deployments of the home's deploy/prefect.yaml, once the server
+    """Messages (deploy/notifications.py), the work pools and the deployments of the home's deploy/prefect.yaml, once the server
     answers. ServiceError, with nothing deployed, where notify.block is not there."""
     env = {**os.environ, **_connected(there, port)}
     if not server.healthy(env["PREFECT_API_URL"], time.monotonic() + PATIENCE):
         raise ServiceError("prefect", f"{env['PREFECT_API_URL']} does not answer", f"see {FOLDER}/prefect.log")
     messages = _messages(env["PREFECT_API_URL"], there.root, cfg)
-    known = httpx.get(f"{env['PREFECT_API_URL']}/work_pools/{POOL}", trust_env=False, timeout=30).is_success
+    missing = [name for name in pools(there.root)  # one that somebody has paused stays so
+               if not httpx.get(f"{env['PREFECT_API_URL']}/work_pools/{name}", trust_env=False, timeout=30).is_success]
     for words in (
-        *([] if known else [["work-pool", "create", POOL, "--type", "process"]]),  # one that somebody has paused stays so
+        *(["work-pool", "create", name, "--type", "process"] for name in missing),
         ["--no-prompt", "deploy", "--all", "--prefect-file", "deploy/prefect.yaml"],
     ):
         done = subprocess.run([sys.executable, "-m", "prefect", *words], cwd=there.root, env=env, stdin=subprocess.DEVNULL,
@@ -166,6 +169,12 @@ def deploy(there: home.Home, port: int, cfg: Params) -> list[str]:
             said = (done.stderr or done.stdout).strip()[-2000:]
             raise ServiceError(f"prefect {words[0].strip('-')}", said, "mend deploy/prefect.yaml, commit, and make up again")
     return [f"deployed: {there.root / 'deploy/prefect.yaml'}; see http://127.0.0.1:{port}/deployments", *messages]
+
+
+def pools(root: Path) -> list[str]:
+    """Work pools that deploy/prefect.yaml names."""
+    plan = yaml.safe_load((root / "deploy/prefect.yaml").read_text(encoding="utf-8"))
+    return sorted({one["work_pool"]["name"] for one in plan["deployments"]})
 
 
 def _messages(api: str, root: Path, cfg: Params) -> list[str]:
@@ -184,7 +193,17 @@ def again(checkout: Path, port: int) -> list[str]:
     """Deploy after a change. ServiceError where nothing runs."""
     if not running(checkout / FOLDER):
         raise ServiceError("prefect", "nothing runs here", "make up")
-    return deploy(home.make(checkout), port, load(checkout / "params.yaml"))
+    there = home.make(checkout)
+    return [*taken_in(there), *deploy(there, port, load(checkout / "params.yaml"))]
+
+
+def taken_in(there: home.Home) -> list[str]:
+    """Let the home take in what the checkout has committed, deploy/prefect.yaml among it, unless a night is at work there."""
+    try:
+        with lock.alone(there.root, "make deploy", lock.MOMENT):
+            return list(filter(None, [home.take_in(there.root, "Deployed, broken off")]))
+    except lock.BusyError as busy:
+        return [f"{busy.what}: what was committed since it began is deployed by make deploy after it"]
 
 
 def down(checkout: Path) -> list[str]:

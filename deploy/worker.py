@@ -66,8 +66,9 @@ def main(words: list[str] | None = None) -> int:
     except ObjectNotFound:
         pass  # there is no such pool yet: nothing of it has died
     except httpx.HTTPError as error:
-        print(f"worker: {error}", file=sys.stderr)
-        return 1  # whoever keeps it going tries again
+        if getattr(getattr(error, "response", None), "status_code", None) != 404:  # one more way to say that there is no pool
+            print(f"worker: {error}", file=sys.stderr)
+            return 1  # whoever keeps it going tries again
     start = ["-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", NAME, *options]
     os.execv(sys.executable, [sys.executable, *start])
 

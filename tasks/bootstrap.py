@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tasks.errors import DataError, ServiceError
 from tasks.files import replace_dir
@@ -67,14 +68,22 @@ def tracked_hash(pointer: Path) -> str:
 
 def dvc_hash(folder: Path) -> str:
     """DVC's own hash of a folder: md5 of the list of its files' md5, with ".dir"."""
+    return _tree(folder).hash_info.value
+
+
+def dvc_list(folder: Path) -> bytes:
+    """That list, as DVC keeps it."""
+    return _tree(folder).as_bytes()
+
+
+def _tree(folder: Path) -> Any:
     from dvc_data.hashfile.build import build
     from dvc_data.hashfile.db import HashFileDB
     from dvc_objects.fs.local import LocalFileSystem
 
     fs = LocalFileSystem()
     store = HashFileDB(fs, os.fspath(folder.parent), read_only=True)
-    _, _, tree = build(store, os.fspath(folder.absolute()), fs, "md5", dry_run=True)
-    return tree.hash_info.value
+    return build(store, os.fspath(folder.absolute()), fs, "md5", dry_run=True)[2]
 
 
 def _copy(source: Path, final: Path) -> None:

@@ -7,6 +7,7 @@ The nightly run itself is `python -m flows.nightly` (`make nightly`) or `dvc rep
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -160,6 +161,23 @@ def doctor(root: Path, given: argparse.Namespace) -> Iterator[str]:
     return look(root, given.remote, given.json)
 
 
+def gc(root: Path, given: argparse.Namespace) -> Iterator[str]:
+    """What nobody needs of DVC's cache, shown and, after a yes, removed."""
+    from tasks import retention
+
+    def ask() -> bool:
+        with contextlib.suppress(EOFError):
+            return input("remove it? [y/N] ").strip().lower() in ("y", "yes")
+        return False
+
+    try:
+        yield from retention.gc(root, remote=given.remote, projects=given.projects, despite=given.despite, dry=given.dry,
+                                yes=given.yes, ask=ask if sys.stdin.isatty() else None, told=print)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on where it was", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="nightshift", description=" ".join(__doc__.partition("\n\n")[0].split()))
@@ -215,8 +233,6 @@ def parser() -> argparse.ArgumentParser:
     gone = commands.add_parser("withdraw", help="an annotator's judgements out of all data that is to come")
     gone.add_argument("--annotator", required=True, metavar="WHO",
                       help="name in the data, Label Studio user id, or e-mail address")
-    for command in (back, gone):
-        command.add_argument("--dry-run", dest="dry", action="store_true", help="say what would be done")
     twin = commands.add_parser("reproduce", help="make a release again from its commit and compare every byte")
     twin.add_argument("release", metavar="RELEASE", help="its id, or the beginning or end of it")
     twin.add_argument("--from-cache", action="store_true", help="check the bytes in DVC's cache and remote; compute nothing")
@@ -228,6 +244,22 @@ def parser() -> argparse.ArgumentParser:
     look = commands.add_parser("doctor", help="what is missing, broken or misconfigured, and what to do")
     look.add_argument("--remote", action="store_true", help="ask DVC's remote too whether it has everything")
     look.add_argument("--json", action="store_true", help="the findings as one JSON object")
+    swept = commands.add_parser(
+        "gc", help="outputs of nights that no release needs out of DVC's cache",
+        description="Removes from DVC's cache what is needed by no release (also those rolled back), no branch, no tag, no work "
+                    "tree, none of the last retention.nights nights. Shows it and asks first.",
+    )  # fmt: skip
+    for command in (back, gone, swept):
+        command.add_argument("--dry-run", dest="dry", action="store_true", help="say what would be done")
+    swept.add_argument("--yes", action="store_true", help="do not ask")
+    swept.add_argument("--remote", action="store_true",
+                       help="out of DVC's default remote too. What another clone needs and has not pushed to a git remote of "
+                            "this one cannot be known, and goes")
+    swept.add_argument("--projects", nargs="*", type=Path, metavar="DIR",
+                       help="other projects that use the same DVC cache: what they need stays, too. Without DIR: there are none; "
+                            "it has to be said where the cache lies outside this project")
+    swept.add_argument("--despite-missing", dest="despite", action="store_true",
+                       help="go on where lists of files that a release names are neither in cache nor remote")
     preset = commands.add_parser("preset", help="lay presets/NAME.yaml over params.yaml")
     preset.add_argument("name", metavar="NAME")
     return top
@@ -237,7 +269,7 @@ def main(words: list[str] | None = None) -> int:
     """Entry point; exit code 0, or 1 with one line on stderr."""
     environment.apply()
     given = parser().parse_args(words)
-    root = Path.cwd() if given.command in (*MINE, "doctor") else home.of(Path.cwd())
+    root = Path.cwd() if given.command in (*MINE, "doctor", "gc") else home.of(Path.cwd())
     actions = {
         "status": lambda: listing.status(root),
         "releases": lambda: listing.releases(root),
@@ -259,6 +291,7 @@ def main(words: list[str] | None = None) -> int:
         "feedback": lambda: feedback(root, given.delete, given.purge),
         "reproduce": lambda: reproduce(root, given),
         "doctor": lambda: doctor(root, given),
+        "gc": lambda: gc(root, given),
         "serve": lambda: serve(root, given.host, given.port),
     }
     try:

@@ -111,34 +111,60 @@ class Commit:
 def log(root: Path, commit: str, *paths: str, most: int | None = None) -> list[Commit]:
     """Commits up to and with `commit`, the last first; with `paths` those that changed one. Empty where git lacks it."""
     words = ["log", "-z", "--no-show-signature", "--format=%H%n%aI%n%s", *([f"-{most}"] if most else []), commit, "--", *paths]
-    done = _read(root, *words)
+    done = ask(root, *words)
     told = done.stdout.decode(errors="replace").rstrip("\0") if done.returncode == 0 else ""
     return [Commit(*entry.split("\n", 2)) for entry in told.split("\0") if entry]
 
 
+@dataclass(frozen=True)
+class Object:
+    """One of git's objects: its hash, its kind (commit, tree, blob, tag) and its bytes."""
+
+    hash: str
+    kind: str
+    content: bytes
+
+
 def blobs(root: Path, names: Sequence[str]) -> list[bytes | None]:
     """Contents of files in the past, named "COMMIT:./path" (from `root`), in one process; None for each that git lacks."""
-    told, found, at = _read(root, "cat-file", "--batch", given="".join(f"{name}\n" for name in names).encode()).stdout, [], 0
+    return [found.content if found and found.kind == "blob" else None for found in _batch(root, names)[0]]
+
+
+def objects(root: Path, names: Sequence[str]) -> list[Object | None]:
+    """What hashes, "COMMIT:./path", "COMMIT^{tree}" name, in one process; None for each that git lacks.
+
+    ServiceError where git fails: then what it did not say is not what it lacks.
+    """
+    found, done = _batch(root, names)
+    if done.returncode:
+        raise ServiceError("git cat-file", done.stderr.decode(errors="replace").strip(), "git fsck says what is damaged")
+    return found
+
+
+def _batch(root: Path, names: Sequence[str]) -> tuple[list[Object | None], subprocess.CompletedProcess[bytes]]:
+    done = ask(root, "cat-file", "--batch", given="".join(f"{name}\n" for name in names).encode())
+    told, at = done.stdout, 0
+    found: list[Object | None] = []
     for _ in names:
         end = told.find(b"\n", at)
-        _, kind, length, *_ = *told[at:end].rsplit(b" ", 2), b"", b""  # "HASH blob 12", or "NAME missing"
-        at = end + 1
-        found.append(told[at : at + int(length)] if kind == b"blob" else None)
-        at += int(length) + 1 if length.isdigit() else 0
-    return found
+        hash_, kind, length, *_ = *told[at:end].rsplit(b" ", 2), b"", b""  # "HASH blob 12", or "NAME missing"
+        at, there = end + 1, length.isdigit()
+        found.append(Object(hash_.decode(), kind.decode(), told[at : at + int(length)]) if there else None)
+        at += int(length) + 1 if there else 0
+    return found, done
 
 
 def has(root: Path, commit: str) -> bool:
     """Whether the commit is here: a clone may be shallow, and a branch may be gone."""
-    return _read(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
+    return ask(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
 
 
 def is_shallow(root: Path) -> bool:
     """Whether this clone was made without its past."""
-    return _read(root, "rev-parse", "--is-shallow-repository").stdout.strip() == b"true"
+    return ask(root, "rev-parse", "--is-shallow-repository").stdout.strip() == b"true"
 
 
-def _read(root: Path, *words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def ask(root: Path, *words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """A command that changes nothing, its output as bytes: what git keeps need not be UTF-8."""
     try:
         return subprocess.run(

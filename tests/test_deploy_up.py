@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -182,6 +183,30 @@ def test_missed_nights_are_made_up_for_once(here):
     os.kill(here.one("prefect worker"), signal.SIGCONT)
     assert sorted(here.wait(run)["type"] for run in runs) == ["CANCELLED", "CANCELLED", "COMPLETED"]
     assert len(records.records(root)) == known + 1
+
+
+@pytest.mark.service
+def test_nights_can_run_on_another_machine(here):
+    """A pool of its own in prefect.yaml: make deploy makes it, another worker takes the nights, the rest stays here."""
+    plan, root = here.checkout / "deploy/prefect.yaml", here.checkout / home.FOLDER
+    text = plan.read_text()
+    plan.write_text(text.replace("work_pool: *pool", "work_pool: {<<: *pool, name: nightshift-gpu}", 1))
+    commit(here.checkout, "deploy/prefect.yaml")
+    here.make("deploy", "--port", str(here.port))
+    api = f"http://127.0.0.1:{here.port}/api"
+    env = minigraph.environment(PREFECT_API_URL=api, NIGHTSHIFT_HOME=str(root), PYTHONPATH=str(root))
+    with subprocess.Popen([sys.executable, "-m", "deploy.worker", "nightshift-gpu"], cwd=root, env=env) as worker:
+        try:
+            night, rest = here.start("nightly", push=False).json()["id"], here.start("label").json()["id"]
+            assert here.wait(night)["type"] == "COMPLETED", here.told(night)
+            here.wait(rest)
+            found = [here.api.get(f"/flow_runs/{run}").json()["work_pool_name"] for run in (night, rest)]
+            assert found == ["nightshift-gpu", up.POOL]
+        finally:
+            worker.terminate()
+    plan.write_text(text)
+    commit(here.checkout, "deploy/prefect.yaml")
+    here.make("deploy", "--port", str(here.port))
 
 
 @pytest.mark.service

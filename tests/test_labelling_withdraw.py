@@ -57,7 +57,7 @@ def test_their_rows_go_and_no_other_byte(made):
     assert windows.count("\r\n") == 3 == windows.count("\n")
     assert rows(root, withdrawn.FILE) == [{"annotator": "annotator-02", "when": "2026-11-25T09:00:00Z"}]
     assert tracked_hash(root / "data.dvc") != before and "up to date" in minigraph.dvc(root, "status", "data.dvc")
-    assert any("dvc gc" in line for line in lines)
+    assert any("nightshift gc" in line for line in lines)
 
 
 def test_twice_is_harmless_and_dry_is_nothing(made):

@@ -112,7 +112,8 @@ def disk(place: Place) -> Iterator[Finding]:
 
 
 def _room(at: Path) -> str:
-    return f"make room on the disk of {at}, or move the cache to a larger one: dvc cache dir --local FOLDER"
+    return (f"nightshift gc, or make room on the disk of {at}, or move the cache to a larger one: "
+            "dvc cache dir --local FOLDER")
 
 
 def cache_folder(root: Path) -> Path:

@@ -20,6 +20,7 @@ from typing import Any
 from xml.parsers.expat import ExpatError
 
 import httpx
+import yaml
 
 from tasks import lock
 from tasks.doctor.findings import Finding, Place, broken, note, ok, warning
@@ -133,8 +134,10 @@ def server(place: Place) -> Iterator[Finding]:
     try:
         yield from _version(call(url, "/admin/version"))
         deployed = call(url, "/deployments/filter", {"deployments": {"name": {"any_": list(DEPLOYMENTS)}}, "limit": 200})
-        known = [one for one in rows(deployed) if one.get("work_pool_name") == POOL]
-        yield from _workers(url, bool(known))
+        pools = _pools(place)
+        known = [one for one in rows(deployed) if one.get("work_pool_name") in pools]
+        for pool in pools:
+            yield from _workers(url, pool, any(one.get("work_pool_name") == pool for one in known))
         yield from _deployments(place, known, url)
     except NoAnswerError as error:
         yield broken(f"Prefect's server {shown} {error}", "look at its log and its load")
@@ -178,22 +181,31 @@ def _version(answer: Answer) -> Iterator[Finding]:
         yield ok(f"Prefect {here}, server {there}")
 
 
-def _workers(url: str, deployed: bool) -> Iterator[Finding]:
-    pool = call(url, f"/work_pools/{POOL}")
+def _pools(place: Place) -> list[str]:
+    """Work pools that deploy/prefect.yaml names."""
+    try:
+        plan = yaml.safe_load((place.root / "deploy/prefect.yaml").read_text(encoding="utf-8"))
+        return sorted({str(one["work_pool"]["name"]) for one in plan["deployments"]})
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return [POOL]
+
+
+def _workers(url: str, name: str, deployed: bool) -> Iterator[Finding]:
+    pool = call(url, f"/work_pools/{name}")
     if pool.status == 404 or not isinstance(pool.content, dict):
-        yield warning(f"there is no work pool {POOL}: the server starts no nights",
-                      f"make up, or prefect work-pool create --type process {POOL}")
+        yield warning(f"there is no work pool {name}: the server starts no nights",
+                      f"make up, or prefect work-pool create --type process {name}")
         return
-    workers = [str(one.get("name")) for one in rows(call(url, f"/work_pools/{POOL}/workers/filter", {}))
+    workers = [str(one.get("name")) for one in rows(call(url, f"/work_pools/{name}/workers/filter", {}))
                if one.get("status") == "ONLINE"]  # fmt: skip
     if pool.content.get("is_paused"):
-        yield warning(f"work pool {POOL} is paused: nothing is started", f"prefect work-pool resume {POOL}")
+        yield warning(f"work pool {name} is paused: nothing is started", f"prefect work-pool resume {name}")
     if workers:
-        yield ok(f"work pool {POOL}, worker {', '.join(sorted(workers))} online")
+        yield ok(f"work pool {name}, worker {', '.join(sorted(workers))} online")
     else:
         say = broken if deployed else warning
-        yield say(f"no worker is online in work pool {POOL}: runs stay late and none begins",
-                  f"make up, or prefect worker start --pool {POOL}")
+        yield say(f"no worker is online in work pool {name}: runs stay late and none begins",
+                  f"make up, or on another machine make worker POOL={name}")
 
 
 def _deployments(place: Place, known: Sequence[dict[str, Any]], url: str) -> Iterator[Finding]:

@@ -82,8 +82,8 @@ def shaped(root: Path, names: list[str]) -> list[str]:
 def _earlier(root: Path) -> list[str]:
     kept = sorted(path.relative_to(root).as_posix() for path in (root / lock.WORK).glob(f"{DATA}-before-*"))
     said = [
-        "earlier versions of the data stay in DVC's cache and remote until you end them: dvc gc --workspace --cloud",
-        "(that ends the outputs of earlier nights too: there is no going back to their releases then)",
+        "earlier versions of the data stay in DVC's cache and remote while a release or one of the last nights needs them",
+        "(without them it could not be made again); the others end by nightshift gc --remote",
     ]
     return [*said, *([f"and in {', '.join(kept)}: remove what is not needed"] if kept else [])]
 

@@ -81,3 +81,9 @@ class Notify(Section):
     missing_hours: Positive = Field(description="hours since a night has completed after which one is missing")
     quiet_hours: Annotated[float, Field(ge=0)] = Field(
         description="hours after a failure in which the same deployment's next ones of the same kind are not told; 0: each is")
+
+
+class Retention(Section):
+    """What nightshift gc keeps beside releases, branches, tags and what is checked out; never part of a stage's inputs."""
+
+    nights: Natural = Field(description="nights whose outputs stay: those of the last days on which one ran; 0: the last alone")

@@ -31,8 +31,7 @@ def materialise(root: Path, record: Mapping[str, Any]) -> tuple[Path, int]:
     """
     folder = root / SERVING / record["release"]
     with _exclusive(root):
-        for leftover in folder.parent.glob(".part-*"):
-            shutil.rmtree(leftover)
+        _clear(root)
         if not _whole(folder, record):
             part = folder.with_name(f".part-{folder.name}")
             try:
@@ -48,15 +47,30 @@ def prune(root: Path, live: str | None) -> list[str]:
     """Remove the folders of releases that are neither live nor in use nor among the last ones; their names."""
     removed = []
     with _exclusive(root):
-        folders = [path for path in (root / SERVING).iterdir() if path.is_dir() and not path.name.startswith(".")]
-        others = sorted((path for path in folders if path.name != live), key=lambda path: -path.stat().st_mtime_ns)
-        for folder in others[KEPT:]:
-            if not _in_use(folder):
-                part = folder.with_name(f".part-{folder.name}")
-                os.rename(folder, part)  # half a folder must not keep the name of a whole one
-                shutil.rmtree(part)
-                removed.append(folder.name)
+        _clear(root)
+        for folder in surplus(root, live):
+            part = folder.with_name(f".part-{folder.name}")
+            os.rename(folder, part)  # half a folder must not keep the name of a whole one
+            shutil.rmtree(part)
+            removed.append(folder.name)
     return removed
+
+
+def surplus(root: Path, live: str | None) -> list[Path]:
+    """The folders that `prune` removes."""
+    folders = [path for path in (root / SERVING).glob("*") if path.is_dir() and not path.name.startswith(".")]
+    others = sorted((path for path in folders if path.name != live), key=lambda path: -path.stat().st_mtime_ns)
+    return [folder for folder in others[KEPT:] if not _in_use(folder)]
+
+
+def halves(root: Path) -> list[Path]:
+    """What a killed process has left; or, while nobody holds the lock, what one is about to finish."""
+    return sorted((root / SERVING).glob(".part-*"))
+
+
+def _clear(root: Path) -> None:
+    for leftover in halves(root):
+        shutil.rmtree(leftover)
 
 
 def _whole(folder: Path, record: Mapping[str, Any]) -> bool:
