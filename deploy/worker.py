@@ -26,7 +26,6 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
 from flows import asking
@@ -63,12 +62,11 @@ def main(words: list[str] | None = None) -> int:
     try:
         with get_client(sync_client=True) as client:
             print(*bury(client, pool), sep="\n", flush=True)
-    except ObjectNotFound:
-        pass  # there is no such pool yet: nothing of it has died
-    except httpx.HTTPError as error:
-        if getattr(getattr(error, "response", None), "status_code", None) != 404:  # one more way to say that there is no pool
-            print(f"worker: {error}", file=sys.stderr)
-            return 1  # whoever keeps it going tries again
+    except httpx.HTTPError as error:  # whoever keeps it going tries again
+        missing = getattr(getattr(error, "response", None), "status_code", None) == 404
+        known = f"there is no work pool {pool} yet: make up and make deploy make those of deploy/prefect.yaml"
+        print(f"worker: {known if missing else error}", file=sys.stderr)
+        return 1
     start = ["-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", NAME, *options]
     os.execv(sys.executable, [sys.executable, *start])
 
