@@ -40,7 +40,7 @@ def collect(options: Options) -> list[str]:
         lines = labelling.read(night, options.files, options.again)
     else:  # an hourly run is no failure where nobody labels; by hand the missing address is said
         lines = ["nobody labels here: labelling.url is null"]
-    return runs.told([*lines, *labelling.gather(night), *labelling.take_in(night, options.commit)], [])
+    return runs.told([*lines, *labelling.gather(night), *labelling.take_in(night, options.commit), *night.notices], [])
 
 
 def dry_run(root: Path, options: Options) -> None:

@@ -34,7 +34,7 @@ def label(options: Options) -> list[str]:
     """Fill the queue; returns what was sent and why, a line each."""
     night = runs.begin(options.verbose, "Labelling, broken off")
     sent = labelling.send(night, options.dry_run)
-    return runs.told(str(sent).splitlines(), [])
+    return runs.told([*str(sent).splitlines(), *night.notices], [])
 
 
 def main(words: list[str] | None = None) -> int:

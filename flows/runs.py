@@ -72,12 +72,13 @@ def begin(verbose: bool, taking_in: str | None = None) -> steps.Night:
 
     `taking_in`: title under which a run that need not be alone takes in what the checkout has committed, if nobody is at work.
     """
-    root = Path.cwd()
+    root, taken = Path.cwd(), []
     if taking_in:
         with contextlib.suppress(lock.BusyError), lock.alone(root, "a flow that begins"):
-            steps.take_in(root, taking_in)
+            taken = steps.take_in(root, taking_in)
     processes.reopen()
-    return steps.Night(root, params.load(root / "params.yaml"), Screen(verbose), datetime.now().astimezone())
+    now = datetime.now().astimezone()
+    return steps.Night(root, params.load(root / "params.yaml"), Screen(verbose), now, notices=taken)
 
 
 def work(

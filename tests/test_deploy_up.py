@@ -132,21 +132,22 @@ def test_a_person_is_asked_by_a_run_of_its_own(here):
 
 
 @pytest.mark.service
-@pytest.mark.parametrize("victim", ["stage.py sft", "prefect worker", "prefect server", "the flow"])
-def test_kill_9_in_the_middle_and_the_next_night_finishes(here, victim):
-    """Of the stage, the worker, the server, the flow's process: supervisord brings back its own, the next night ends with a
+@pytest.mark.parametrize("stage", ["sft", "release"])
+@pytest.mark.parametrize("victim", ["prefect worker", "prefect server", "the flow"])
+def test_kill_9_in_the_middle_and_the_next_night_finishes(here, victim, stage):
+    """Of worker, server, flow (of more: tests/test_recovery.py): supervisord brings back its own, the next night ends with a
     release, and no process of the killed one is left."""
     root = here.checkout / home.FOLDER
     with (here.checkout / "data/d.txt").open("a") as file:
-        file.write(f"{victim}\n")
+        file.write(f"{victim} in {stage}\n")
     minigraph.dvc(here.checkout, "add", "--quiet", "data")
     commit(here.checkout, "data.dvc")
     before = records.live(root)
     (root / ".nightshift").mkdir(exist_ok=True)
-    (root / ".nightshift/sleep").write_text("sft=8")
+    (root / ".nightshift/sleep").write_text(f"{stage}=8")
     run = here.start("nightly", push=False).json()["id"]
     deadline = time.monotonic() + 120
-    while not any("stage.py sft" in command for command in here.processes().values()):
+    while not any(f"stage.py {stage}" in command for command in here.processes().values()):
         assert time.monotonic() < deadline, here.told(run)
         time.sleep(0.1)
     flow = int(here.api.get(f"/flow_runs/{run}").json()["infrastructure_pid"])
