@@ -92,9 +92,9 @@ def running(folder: Path) -> Iterator[Up]:
     plan.write_text(re.sub(r"(?m)^( +)(- cron: .+)$", r"\1\2\n\1  active: false", plan.read_text()))
     commit(checkout, ".")
     made = Up(checkout, free_ports(1))
-    said = made.make("up", "--port", str(made.port), "--without", "label-studio")
-    assert f"nights live in {checkout / home.FOLDER} (git branch nights)" in said and f"http://127.0.0.1:{made.port}" in said
     try:
+        said = made.make("up", "--port", str(made.port), "--without", "label-studio")
+        assert f"nights live in {checkout / home.FOLDER} (git branch nights)" in said and f"http://127.0.0.1:{made.port}" in said
         yield made
     finally:
         made.make("down")
