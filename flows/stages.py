@@ -83,6 +83,8 @@ def _why(name: str, lines: list[str]) -> str:
     reasons = [line.removeprefix(of_dvc) for line in lines if line.startswith(of_dvc)]
     if reasons and not reasons[-1].startswith("failed to run: "):  # the command came through, DVC did not
         return reasons[-1]
-    if said and said[-1].startswith(f"{name}: "):
-        return said[-1].removeprefix(f"{name}: ")
+    # Indented lines go on with the one before.
+    error = max((number for number, line in enumerate(said) if not line.startswith(" ")), default=0)
+    if said and said[error].startswith(f"{name}: "):
+        return "\n".join(said[error:]).removeprefix(f"{name}: ")
     return "failed with\n" + "\n".join(f"    {line}" for line in (said or lines)[-TAIL:])

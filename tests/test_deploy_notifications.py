@@ -203,7 +203,7 @@ def test_a_night_that_fails_and_one_that_is_killed(here, ears):
     run = begin(here, "sour\n")
     assert here.wait(run)["type"] == "FAILED"
     said = ears.hear("Nightshift: nightly: Failed")
-    assert re.match(r"Run [a-z-]+: .*stage sft: \(\( token \)\) \(% for %\)", said) and said.endswith(f"{run} by {TOKEN}"), said
+    assert re.match(r"Run [a-z-]+: .*stage sft: .*\(\( token \)\) \(% for %\)", said) and said.endswith(f"{run} by {TOKEN}"), said
     stage.write_text(before)
     (root / ".nightshift/sleep").write_text("sft=60")
     run = begin(here, "killed\n")

@@ -16,6 +16,8 @@ LAST = [f"line {number}" for number in range(40)]
     [
         ([RAN, "sft: step 3 of 40", "sft: data/a.txt: is sour; take fresh milk", ENDED], "data/a.txt: is sour; take fresh milk"),
         ([RAN, "sft: step 3 of 40", "ERROR: failed to reproduce 'sft': [Errno 28] No space left"], "[Errno 28] No space left"),
+        ([RAN, "sft: step 3 of 40", "sft: params.yaml: 2 problems", "  sft.r: no", "  x: no", ENDED],
+         "params.yaml: 2 problems\n  sft.r: no\n  x: no"),
         ([RAN, "sft: step 3 of 40", "Killed", ENDED], "failed with\n    sft: step 3 of 40\n    Killed"),
         ([RAN, *LAST, ENDED], "\n".join(["failed with", *(f"    {line}" for line in LAST[-stages.TAIL :])])),
         ([RAN], f"failed with\n    {RAN}"),
