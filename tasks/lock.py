@@ -50,28 +50,27 @@ def held(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
+    last = None
     with open(path, "a+") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                number, by = _holder(file)
+                number, by = seen = _holder(file)
                 what = f"{by or who} is running here (process {number})"
-                # Without a number the file is just being written: look again.
-                if time.monotonic() >= deadline or (number and by in not_for):
+                # What the former holder has written is there for a moment yet: believed is what is read twice.
+                if time.monotonic() >= deadline or (number and by in not_for and seen == last):
                     raise BusyError(thing, what, "wait for it, or end it") from None
-                if told:
+                last = seen
+                if told and by not in not_for:
                     told(f"{what}: waiting for it")
                     told = None
                 time.sleep(0.2)
         file.truncate(0)
         file.write(f"{os.getpid()} {name}".strip())
         file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)  # so that nobody takes the next holder for this one
+        yield
 
 
 def _holder(file: TextIO) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import minigraph
 import pytest
 
-from flows import remotes
+from flows import processes, remotes
 from tasks import git
 
 MINUTE = 1 / 60
@@ -32,6 +32,7 @@ def root(tmp_path, monkeypatch) -> Path:
     """The test graph with nothing run, for someone who has never configured git."""
     for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
         monkeypatch.setenv(name, "/dev/null")
+    processes.reopen()  # a night that another test has broken off has closed it
     return minigraph.make(tmp_path)
 
 
