@@ -135,7 +135,7 @@ def test_make_label_studio_does_all(tmp_path, label_studio):
         assert all(f"/projects/{one['id']}/" in said for one in made)
         [child] = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
         server.send_signal(signal.SIGINT)
-        assert server.wait(60) == 0 and not alive(int(child))
+        assert server.wait(180) == 0 and not alive(int(child))
     finally:
         server.kill()
         server.wait()
