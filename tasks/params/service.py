@@ -1,4 +1,4 @@
-"""Sections of what runs around the graph and is no stage's input: serve, labelling, feedback, nightly."""
+"""Sections of what runs around the graph and is no stage's input: serve, labelling, feedback, nightly, scale."""
 
 from __future__ import annotations
 
@@ -65,3 +65,15 @@ class Nightly(Section):
     approval: Literal["auto", "ask", "manual"] = Field(
         description="auto: promote what the gate lets out; ask: on the terminal, or by hand; manual: ask in Prefect's UI")
     approval_hours: Positive = Field(description="hours that a request in Prefect's UI waits for an answer")
+
+
+class Scale(Section):
+    """Who does the work of the stages that can be spread, embed and candidates; never part of a stage's inputs, for it changes
+    no byte (tasks/spread)."""
+
+    engine: Literal["local", "ray"] = Field(description="local: the stage's own process; ray: workers, whole batches each")
+    address: Annotated[str, Field(pattern=r"^(ray://)?([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}$")] | None = Field(
+        description="of a Ray cluster: host:port on one of its machines, ray://host:port elsewhere; null: Ray on this machine, "
+                    "for the time of the stage. A cluster's token comes from the environment: RAY_AUTH_MODE, RAY_AUTH_TOKEN")
+    workers: Count = Field(description="processes with a model each; each takes compute.threads processors, or one GPU")
+    start_seconds: Positive = Field(description="seconds to wait for the cluster, and for its workers to begin")
