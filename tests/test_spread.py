@@ -83,25 +83,32 @@ def test_an_error_goes_from_process_to_process_as_it_is():
 
 
 def test_the_keeper_ends_what_is_marked_and_removes_its_folder(tmp_path):
-    """As soon as nobody holds its stdin. Another's processes and folder stay; a dead keeper's folder goes."""
+    """As soon as nobody holds its stdin; so it does with what has a file there open. Another's processes and folder stay; a dead
+    keeper's folder goes."""
     folder, other, stale = (tmp_path / f"{keeper.PREFIX}{name}" for name in ("a", "b", "c"))
     for path in (folder, other, stale):
         path.mkdir()
     (stale / keeper.LOCK).touch()
     sleep = ["sleep", "60"]
     ours, theirs = (subprocess.Popen(sleep, env={**os.environ, keeper.MARK: str(path)}) for path in (folder, other))
+    with open(folder / "log", "w") as log:
+        logging = subprocess.Popen(sleep, stdout=log)
     kept = [subprocess.Popen([sys.executable, "-I", "-S", keeper.__file__, path], stdin=subprocess.PIPE)
             for path in (other, folder)]
+    mine = open(folder / "mine", "w")  # noqa: SIM115  (a keeper leaves alone who has started it)
     try:
         wait_for(lambda: not stale.exists())
-        assert ours.poll() is None and folder.exists()
+        assert ours.poll() is None and logging.poll() is None and folder.exists()
         kept[1].stdin.close()
-        assert ours.wait(20) == -signal.SIGKILL and kept[1].wait(20) == 0 and not folder.exists()
+        assert ours.wait(20) == logging.wait(20) == -signal.SIGKILL and kept[1].wait(20) == 0 and not folder.exists()
         assert theirs.poll() is None and other.exists()
     finally:
+        mine.close()
         theirs.kill()
-        kept[0].stdin.close()
-        theirs.wait(), ours.wait(), kept[0].wait()
+        for process in kept:
+            process.stdin.close()
+        for process in (theirs, ours, logging, *kept):
+            process.wait()
 
 
 def wait_for(what, seconds: float = 90.0):
@@ -187,7 +194,8 @@ def test_a_killed_stage_leaves_no_ray_and_the_next_one_goes_on(tmp_path, monkeyp
     assert stage.poll() is None
     stage.kill()
     stage.communicate()
-    wait_for(lambda: not keeper.marked(folder) and not folder.exists(), 20)
+    wait_for(lambda: not folder.exists(), 20)
+    assert not keeper.marked(folder)
     monkeypatch.chdir(tmp_path)
     whole = load(tmp_path / "params.yaml")
     for name, scale in {"together": whole.scale, "alone": spread.HERE}.items():
@@ -252,12 +260,12 @@ def test_what_is_wrong_at_a_cluster_is_said(at, world, monkeypatch, tmp_path):
     short = scale.model_copy(update={"start_seconds": 15})
     with (pytest.raises(ServiceError, match=r"no worker has begun within 15 s; it needs 64 processors"),
           spread.over(short, CPU.model_copy(update={"threads": 64}), job) as work):
-        work([[[1, 2]]])
+        list(work([[[1, 2]]]))
     here = cluster.stack(CPU)
     monkeypatch.setattr(cluster, "stack", lambda compute: {**here, "torch": "2.1"})  # of this process alone
     with (pytest.raises(ServiceError, match=rf"would give other bytes: torch {here['torch']} there, 2\.1 here; let its"),
           spread.over(scale, CPU, job) as work):
-        work([[[1, 2]]])
+        list(work([[[1, 2]]]))
 
 
 SILENT = """

@@ -16,7 +16,7 @@ from tasks.errors import ParamsError, ServiceError
 from tasks.params import Compute, Scale
 from tasks.progress import log
 from tasks.spread import Job
-from tasks.spread.starting import check_installed, first_line, joined, own
+from tasks.spread.starting import check_installed, joined, own, said
 from tasks.spread.worker import Files, Worker, pack, stack
 from tasks.training.models import device_of
 
@@ -42,66 +42,76 @@ def workers(scale: Scale, compute: Compute, job: Job) -> Iterator[Callable[[Sequ
         folders = None if scale.address is None else [pack(folder) for folder in job.folders]
         if folders is None:
             job = Job(job.load, tuple(folder.resolve() for folder in job.folders), job.settings)
-        crew = _begin(scale, compute, job, wanted, place)
-        log(f"{len(crew)} workers, {'a GPU' if compute.device == 'cuda' else f'{compute.threads} threads'} each: {place}")
-        yield lambda batches: _results(crew, batches, folders, compute, scale.start_seconds, place)
+        crew = _Crew(scale, compute, job, wanted, place)
+        yield lambda batches: crew.results(batches, folders)
 
 
-def _begin(scale: Scale, compute: Compute, job: Job, wanted: int, place: str) -> list[Any]:
-    """Workers that have begun and are as this process is; those for which there is no room are done without."""
-    import ray
+class _Crew:
+    """Workers, some of which have begun. Those for which there is no room are done without."""
 
-    kind = ray.remote(num_cpus=compute.threads, num_gpus=int(compute.device == "cuda"), max_restarts=AGAIN,
-                      max_task_retries=AGAIN, scheduling_strategy="SPREAD")(Worker)
-    asked = {worker.begin.remote(): worker for worker in [kind.remote(job, compute) for _ in range(wanted)]}
-    ready, late = ray.wait(list(asked), num_returns=wanted, timeout=scale.start_seconds)
-    if not ready:
-        each = "a GPU" if compute.device == "cuda" else f"{compute.threads} processors (compute.threads)"
-        raise ServiceError(place, f"no worker has begun within {scale.start_seconds:.0f} s; it needs {each}",
-                           "make room there, or wait longer: scale.start_seconds")
-    for answer in late:
-        ray.kill(asked[answer])
-    if late:
-        log(f"warning: {place} had room for {len(ready)} of {wanted} workers within {scale.start_seconds:.0f} s")
-    mine = stack(compute)
-    for answer in ready:
-        told = _opened(ray.get(answer))
-        if mine.get("GPU") == "none":  # this machine only hands out the work: then the workers must be alike
-            mine["GPU"] = told["GPU"]
-        if other := [f"{name} {told.get(name)} there, {value} here" for name, value in mine.items() if told.get(name) != value]:
-            raise ServiceError(place, f"a worker would give other bytes: {'; '.join(other)}",
+    def __init__(self, scale: Scale, compute: Compute, job: Job, wanted: int, place: str):
+        import ray
+
+        kind = ray.remote(num_cpus=compute.threads, num_gpus=int(compute.device == "cuda"), max_restarts=AGAIN,
+                          max_task_retries=AGAIN, scheduling_strategy="SPREAD")(Worker)
+        self._compute, self._patience, self._place, self._wanted = compute, scale.start_seconds, place, wanted
+        self._coming = {worker.begin.remote(): worker for worker in [kind.remote(job, compute) for _ in range(wanted)]}
+        self._begun, self._asked, self._lost = 0, time.monotonic(), 0.0
+        self._like = stack(compute)
+
+    def results(self, batches: Sequence[Any], folders: list[Files] | None) -> Iterator[Any]:
+        """In the order of the batches. A worker has two at a time: when it has done one, the next is there."""
+        import ray
+
+        todo, free = deque(enumerate(batches)), deque()
+        flying: dict[Any, tuple[int, Any]] = {}
+        done: dict[int, Any] = {}
+        due = 0
+        while todo or flying:
+            while todo and free:
+                number, batch = todo.popleft()
+                worker = free.popleft()
+                flying[worker.do.remote(batch, folders)] = (number, worker)
+            ready, _ = ray.wait([*flying, *self._coming], timeout=LOOK if flying else self._patience)
+            if not ready:
+                self._look()
+            for answer in ready:
+                if answer in self._coming:
+                    worker = self._coming.pop(answer)
+                    self._check(_opened(ray.get(answer)))
+                    free.extend([worker, worker])
+                else:
+                    number, worker = flying.pop(answer)
+                    done[number] = _opened(ray.get(answer))
+                    free.append(worker)
+            while due in done:
+                yield done.pop(due)
+                due += 1
+
+    def _check(self, told: dict[str, str]) -> None:
+        """Refuse a worker that would give other bytes than this process."""
+        if self._like.get("GPU") == "none":  # this machine only hands out the work: then the workers must be alike
+            self._like["GPU"] = told["GPU"]
+        other = [f"{name} {told.get(name)} there, {value} here" for name, value in self._like.items() if told.get(name) != value]
+        if other:
+            raise ServiceError(self._place, f"a worker would give other bytes: {'; '.join(other)}",
                                "let its machines have the packages of requirements.lock and one kind of processor or GPU "
                                "(compute.reproducible: any-x86 bridges processors), or take scale.engine: local")
-    return [asked[answer] for answer in ready]
+        self._begun += 1
+        each = "a GPU" if self._compute.device == "cuda" else f"{self._compute.threads} threads"
+        log(f"{self._place}: worker {self._begun} of {self._wanted} has begun, with {each}")
 
-
-def _results(crew: Sequence[Any], batches: Sequence[Any], folders: list[Files] | None, compute: Compute, patience: float,
-             place: str) -> Iterator[Any]:
-    """Results in the order of the batches. A worker has two at a time: when it has done one, the next is there."""
-    import ray
-
-    todo, free = deque(enumerate(batches)), deque([*crew, *crew])
-    flying: dict[Any, tuple[int, Any]] = {}
-    done: dict[int, Any] = {}
-    due, lost_since = 0, None
-    while todo or flying:
-        while todo and free:
-            number, batch = todo.popleft()
-            worker = free.popleft()
-            flying[worker.do.remote(batch, folders)] = (number, worker)
-        ready, _ = ray.wait(list(flying), timeout=LOOK)
-        if not ready:
-            lost_since = None if _room(compute) >= len(crew) else lost_since or time.monotonic()
-            if lost_since and time.monotonic() - lost_since > patience:
-                raise ServiceError(place, f"has lost machines: no room for {len(crew)} workers since {patience:.0f} s",
-                                   "run again when it is well, or with fewer scale.workers; what is saved is kept")
-        for answer in ready:
-            number, worker = flying.pop(answer)
-            done[number] = _opened(ray.get(answer))
-            free.append(worker)
-        while due in done:
-            yield done.pop(due)
-            due += 1
+    def _look(self) -> None:
+        """Raise where nothing has come for long and nothing will: no worker has begun, or its machine is gone for good."""
+        now, room = time.monotonic(), _room(self._compute)
+        if not self._begun and now - self._asked >= self._patience:
+            each = "a GPU" if self._compute.device == "cuda" else f"{self._compute.threads} processors (compute.threads)"
+            raise ServiceError(self._place, f"no worker has begun within {self._patience:.0f} s; it needs {each}",
+                               f"there is room for {room}: wait longer (scale.start_seconds), or make room")
+        self._lost = 0.0 if room >= self._begun else self._lost or now
+        if self._lost and now - self._lost >= self._patience:
+            raise ServiceError(self._place, f"has lost machines: {self._begun} workers had begun, and there is room for {room}",
+                               "run again when it is well; what is saved is kept")
 
 
 def _opened(answer: tuple[Any, Exception | None]) -> Any:
@@ -143,5 +153,5 @@ def _in_our_words(place: str) -> Iterator[None]:
     except ray.exceptions.RayTaskError:
         raise
     except (ray.exceptions.RayError, ConnectionError) as error:
-        raise ServiceError(place, f"the work has failed there ({first_line(error)})",
+        raise ServiceError(place, f"the work has failed there ({said(error)})",
                            "run again; where workers die of memory, take fewer scale.workers or a smaller batch_size") from error

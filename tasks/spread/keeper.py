@@ -1,9 +1,8 @@
 """Ends a Ray that a stage has started for itself: `keeper.py FOLDER`, beside the stage, which holds its stdin open.
 
 When the stage has ended, in whatever way (kill -9 too), stdin does, and all that still runs of its Ray is killed and its
-folder removed. Ray's own processes end with it as well, but two of them look for their dead head for a minute first. A
-process of Ray is known by MARK in its environment. Standard library only: it starts in 20 ms. Linux; elsewhere nothing is
-found below /proc, and Ray's own way has to do.
+folder removed. Most of Ray ends with the stage by itself; its agents look for their dead head for minutes. Standard library
+only: it starts in 20 ms. Linux; elsewhere nothing is found below /proc, and Ray's own way has to do.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 MARK = "NIGHTSHIFT_RAY"  # environment variable: the folder of the Ray that a process belongs to
@@ -24,12 +24,12 @@ LOCK = "kept"
 
 def main() -> None:
     """Wait for the end of the stage, then end what it leaves."""
-    folder = Path(sys.argv[1])
+    folder, stage = Path(sys.argv[1]), os.getppid()
     with open(folder / LOCK, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         sweep(folder.parent)
         sys.stdin.read()
-        while pids := marked(folder):
+        while pids := [pid for pid in marked(folder) if pid != stage]:  # which may still have a log open
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -38,13 +38,20 @@ def main() -> None:
 
 
 def marked(folder: Path) -> list[int]:
-    """Processes of the Ray in this folder; a process that has ended and waits for its parent has no environment."""
+    """Processes of the Ray in this folder: MARK is in their environment, unless their title has overwritten it, or they have a
+    log there open. One that has ended and waits for its parent has neither."""
     found, mark = [], f"{MARK}={folder}".encode()
-    for path in Path("/proc").glob("[0-9]*/environ"):
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # gone, or another user's
-            if mark in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
-    return found
+            if mark in (process / "environ").read_bytes().split(b"\0") or any(_open_below(process, folder)):
+                found.append(int(process.name))
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def _open_below(process: Path, folder: Path) -> Iterator[bool]:
+    for file in os.listdir(process / "fd"):
+        with contextlib.suppress(OSError):
+            yield os.readlink(process / "fd" / file).startswith(f"{folder}/")
 
 
 def sweep(parent: Path) -> None:

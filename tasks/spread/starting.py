@@ -25,7 +25,7 @@ from tasks.errors import ParamsError, ServiceError
 from tasks.spread import keeper
 
 STORE = 128 * 2**20  # bytes of shared memory for batches and their results; the models are read from the disk
-LONGEST = 20  # characters of a folder for temporary files: the path of a socket below it must not exceed 107
+LONGEST = 16  # characters of a folder for temporary files: with ours below it, the path of a socket must not exceed 107
 OURS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's word for: this machine alone. Everything listens on loopback
     "RAY_AUTH_MODE": "token",
@@ -112,13 +112,14 @@ def _leave() -> None:
 
 @contextlib.contextmanager
 def _told(place: str, what: str) -> Iterator[None]:
-    """Whatever Ray raises while it begins, of a dozen kinds, as a ServiceError with its first line."""
+    """Whatever Ray raises while it begins, of a dozen kinds, as a ServiceError."""
     try:
         yield
     except Exception as error:
-        raise ServiceError(place, f"{what} ({first_line(error)})", "mend that, or take scale.engine: local") from error
+        raise ServiceError(place, f"{what} ({said(error)})", "mend that, or take scale.engine: local") from error
 
 
-def first_line(error: Any) -> str:
-    """What an error says, on one line."""
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+def said(error: Any) -> str:
+    """What an error of Ray says, in short: its first line and its last, which has the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    return f"{type(error).__name__}: {' … '.join(dict.fromkeys((lines[0], lines[-1])))}"[:400]
