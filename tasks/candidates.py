@@ -1,17 +1,23 @@
-"""Answers sampled from the SFT model: several to a prompt, for people to rank in the labelling tool."""
+"""Answers sampled from the SFT model: several to a prompt, for people to rank in the labelling tool.
+
+Batches of prompts are answered here or by workers elsewhere (tasks/spread); no byte tells which.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 from pydantic import Field
 
+from tasks import spread
 from tasks.files import write_jsonl
-from tasks.params import Candidates, Compute, Seed
-from tasks.progress import log
+from tasks.params import Candidates, Compute, Scale, Seed
+from tasks.progress import bar, log
 from tasks.reports import Report
-from tasks.training.generate import generate
-from tasks.training.models import answering, load_policy, set_up
+from tasks.training.generate import Generated, Sampling, answer, cut, in_order, read
+from tasks.training.models import answering, config_of, load_policy, load_tokenizer, set_up
 from tasks.training.rows import read_rows
 
 
@@ -25,22 +31,21 @@ class CandidatesReport(Report):
     mean_tokens: float = Field(description="mean length of an answer in tokens, its end token included")
 
 
-def candidates(cfg: Candidates, compute: Compute, seed: Seed, dataset: Path, base: Path, sft: Path,
-               out: Path) -> CandidatesReport:
+def candidates(cfg: Candidates, compute: Compute, seed: Seed, dataset: Path, base: Path, sft: Path, out: Path,
+               scale: Scale = spread.HERE) -> CandidatesReport:
     """Sample `answers` answers to each prompt of dataset/prompts.jsonl into out/candidates.jsonl.
 
     Equal answers to a prompt are written once (two equal texts are nothing to choose between), in the order drawn. Answers
     that the prompt brings, such as one that a user was not content with, follow them, or are marked where one was drawn.
     """
-    compute = compute.at(cfg.precision)
-    set_up(compute, seed.value)
     prompts = read_rows(dataset / "prompts.jsonl", ("id", "messages", "language"))
-    model, tokenizer = load_policy(base, [sft], compute)
-    model = answering(model, compute)
+    how = Sampling(cfg.max_new_tokens, cfg.temperature, cfg.top_p, seed.value, cfg.answers)
+    tokens = read(load_tokenizer(base), config_of(base), [row["messages"] for row in prompts], cfg.max_new_tokens)
     log(f"{len(prompts)} prompts, {cfg.answers} answers each")
-    answers = generate(model, tokenizer, [row["messages"] for row in prompts], max_new_tokens=cfg.max_new_tokens,
-                       batch_size=cfg.batch_size, temperature=cfg.temperature, top_p=cfg.top_p, seed=seed.value,
-                       samples=cfg.answers)
+    batches = cut(tokens, cfg.batch_size)
+    with spread.over(scale, compute.at(cfg.precision), spread.Job(sampler, (base, sft), (how,))) as work:
+        found = chain.from_iterable(work([[tokens[number] for number in batch] for batch in batches]))
+        answers = in_order(batches, bar(found, "sampling", total=len(prompts), unit="prompt"))
     rows = []
     for prompt, drawn in zip(prompts, answers, strict=True):
         unique = {a.text: {"text": a.text, "logprob": round(a.logprob, 6)} for a in reversed(drawn)}
@@ -56,3 +61,11 @@ def candidates(cfg: Candidates, compute: Compute, seed: Seed, dataset: Path, bas
         prompts=len(prompts), answers=len(drawn), different=round(sum(len(r["answers"]) for r in rows) / len(rows), 6),
         ended=round(sum(a.ended for a in drawn) / len(drawn), 6),
         mean_tokens=round(sum(a.tokens for a in drawn) / len(drawn), 6))
+
+
+def sampler(base: Path, sft: Path, compute: Compute, how: Sampling) -> Callable[[list[list[int]]], list[list[Generated]]]:
+    """The SFT model, loaded, as a function from a batch of prompts to their answers."""
+    set_up(compute, how.seed)
+    model, tokenizer = load_policy(base, [sft], compute)
+    model = answering(model, compute)
+    return lambda prompts: answer(model, tokenizer, prompts, how)

@@ -1,29 +1,37 @@
 """Documents into chunks with vectors. What can't be read is reported by name and reason; the rest goes on.
 
 The output is the same bytes for the same documents, model and settings: documents in the order of their paths, chunks
-in reading order. Passages that the former output holds keep their vectors, which changes no byte (tasks/rag/vectors.py).
+in reading order. Passages that the former output holds keep their vectors, which changes no byte (tasks/rag/vectors.py), and
+nor does who embeds the others: this process, or workers elsewhere (tasks/spread).
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from tasks import spread
 from tasks.errors import DataError, ParamsError
 from tasks.files import write_json
-from tasks.params import Compute, Embed
+from tasks.params import Compute, Embed, Scale
 from tasks.progress import log
 from tasks.rag.chunks import MANIFEST, Chunk, content_hash, write_chunks
-from tasks.rag.embedder import Embedder, load_embedder, probe_of
+from tasks.rag.embedder import Embedder, load_embedder, local_embedder, probe_of
+from tasks.rag.embedders.folders import locate
 from tasks.rag.loaders import Problem, load_folder
 from tasks.rag.split import split
 from tasks.rag.vectors import embed_all, forget, known, passages_hash
 from tasks.reports import Report
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class EmbedReport(Report):
@@ -46,19 +54,26 @@ class EmbedReport(Report):
 
 
 def embed(
-    cfg: Embed, compute: Compute, documents: Path, starter: Path, out: Path, before: Path | None = None
+    cfg: Embed,
+    compute: Compute,
+    documents: Path,
+    starter: Path,
+    out: Path,
+    before: Path | None = None,
+    scale: Scale = spread.HERE,
 ) -> EmbedReport:
     """Load, split and embed all documents below a folder; write chunks.parquet and manifest.json.
 
-    `before` is the former output: a passage that has a vector of the same model there keeps it.
+    `before` is the former output: a passage that has a vector of the same model there keeps it. `scale`: who embeds the others.
     """
     from tasks.training.models import set_up
 
     library = load_folder(documents, int(cfg.max_megabytes * 2**20), cfg.max_seconds)
     for problem in library.problems:
         log(f"{problem.source}: {problem.reason}{'' if problem.dropped else '; the rest of it is used'}")
-    set_up(compute.at(cfg.precision) if cfg.endpoint is None else compute)
-    embedder = load_embedder(cfg, starter, compute)
+    mine = compute if scale.engine == "local" else compute.model_copy(update={"device": "cpu"})  # then it counts tokens here
+    set_up(mine.at(cfg.precision) if cfg.endpoint is None else mine)
+    embedder = load_embedder(cfg, starter, mine)
     check_budget(cfg, embedder)
     chunks = [
         c
@@ -76,7 +91,8 @@ def embed(
                 f"warning: {cfg.model} does not know {share:.0%} of the tokens in {language}: dense search will miss "
                 "documents in it; take a multilingual model"
             )
-    vectors = embed_all(embedder, passages, known(before, embedder), cfg.save_every)
+    with workers(cfg, compute, starter, embedder, scale) as work:
+        vectors = embed_all(embedder, passages, known(before, embedder), cfg.save_every, work)
     write_chunks(out, chunks, vectors)
     lengths = [embedder.count(passage) for passage in passages]
     report = EmbedReport(
@@ -102,6 +118,24 @@ def embed(
     write_json(out / MANIFEST, manifest(cfg, report, made, library.problems))
     forget()
     return report
+
+
+def workers(
+    cfg: Embed, compute: Compute, starter: Path, embedder: Embedder, scale: Scale
+) -> contextlib.AbstractContextManager[spread.Work]:
+    """What makes the vectors of batches of passages: this process, or others; with an endpoint, its server."""
+    if cfg.endpoint is not None:
+        return contextlib.nullcontext(functools.partial(map, embedder.passages))
+    job = spread.Job(vectors_of, (locate(cfg.model, cfg.revision, starter),), (cfg,))
+    return spread.over(scale, compute, job, here=lambda: embedder.passages)
+
+
+def vectors_of(folder: Path, compute: Compute, cfg: Embed) -> Callable[[Sequence[str]], np.ndarray]:
+    """The model of a folder, loaded, as a function from passages to their vectors."""
+    from tasks.training.models import set_up
+
+    set_up(compute.at(cfg.precision))
+    return local_embedder(folder, cfg, compute).passages
 
 
 def manifest(cfg: Embed, report: EmbedReport, made: Mapping[str, Any], problems: Sequence[Problem]) -> dict:

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -388,6 +389,21 @@ def test_settings(root, monkeypatch):
     monkeypatch.setenv("NIGHTSHIFT_API_KEY", "0123456789")
     monkeypatch.setenv("HELPDESK_URL_OF_A_TEST", "sqlite://")
     assert [one.level for one in services.settings(place)] == ["note"]
+
+
+def test_work_that_is_to_be_spread_needs_ray_and_cores(root, monkeypatch):
+    """The package, a cluster that listens, and on this machine a core for each thread of each worker."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        place = changed(root, scale={"engine": "ray", "address": address})
+        assert [one.level for one in services.settings(place)] == ["ok"]
+    assert of(list(services.settings(place)), "broken")[0][0] == f"scale.address {address}: nobody listens there"
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert "the package ray is not installed" in of(list(services.settings(place)), "broken")[0][0]
+    cores, one = int(machine.usable_cores()), {"threads": 1}
+    assert not of(list(machine.processors(changed(root, compute=one, scale={"address": None, "workers": cores}))), "warning")
+    crowded = list(machine.processors(changed(root, scale={"workers": cores + 1})))
+    assert of(crowded, "warning")[0][1] == f"scale.workers: {cores} in params.yaml, or engine: local"
 
 
 def test_every_remedy_is_said_where_one_is_needed():

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tasks.__main__ import BEFORE, STAGES, is_output, signature, stage_function
-from tasks.params import Params, Recipe, Section
+from tasks.params import Params, Recipe, Scale, Section
 
 ROOT = Path(__file__).parent.parent
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -35,8 +35,9 @@ def section_of(kind: type) -> str:
 
 
 def sections_of(kinds: list[type]) -> set[str]:
-    """The params.yaml names of all sections that a signature asks for; those of a Recipe one by one."""
-    asked = {kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)}
+    """The params.yaml names of all sections that a signature asks for; those of a Recipe one by one, and not Scale: it may not
+    change a byte (tests/test_spread.py), and so may not make a stage run again."""
+    asked = {kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)} - {Scale}
     whole = {field.alias or name for name, field in Recipe.model_fields.items()} if Recipe in asked else set()
     return {section_of(kind) for kind in asked - {Recipe}} | whole
 

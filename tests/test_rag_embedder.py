@@ -67,6 +67,21 @@ def any_model(request, tmp_path_factory) -> Embedder:
     return load_embedder(CFG.model_copy(update={"model": request.param}), STARTER, CPU)
 
 
+def test_batches_are_cut_by_the_texts_alone(any_model):
+    """Each text once, no more than batch_size together, and of one length where the model pads; one batch at a time gives the
+    bytes of all at once."""
+    draw = random.Random(2)
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(1, 5))) for _ in range(90)]
+    batches = any_model.batches(texts)
+    assert sorted(place for batch in batches for place in batch) == list(range(90))
+    assert max(map(len, batches)) == 8
+    if any_model.name != "starter":
+        assert all(len({any_model.count(texts[place]) for place in batch}) == 1 for batch in batches)
+    together = any_model.passages(texts)
+    for batch in batches:
+        assert np.array_equal(any_model.passages([texts[place] for place in batch]), together[batch])
+
+
 def test_vectors_do_not_depend_on_the_batch(any_model):
     """A text has the same bytes of vector alone, in another order, among others of its length and of any length."""
     draw = random.Random(1)

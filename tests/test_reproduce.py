@@ -19,7 +19,7 @@ from tasks import git, params, promote, release
 from tasks.errors import GateError, ParamsError
 from tasks.files import read_json, write_json
 from tasks.lock import BusyError
-from tasks.reproduce import HOME, reproduce, stack
+from tasks.reproduce import HOME, reproduce, run, stack
 from tasks.reproduce.workspace import Workspace
 from tests import minigraph
 
@@ -301,6 +301,17 @@ def test_this_code_is_asked_as_its_release_stage_asks():
     told = stack.present(Workspace(ROOT, ROOT, ROOT))
     compute = params.load(ROOT / "params.yaml").compute
     assert told == json.loads(json.dumps(release.stack(compute, ROOT / "requirements.lock")))
+
+
+def test_stages_work_alone_where_a_night_had_a_cluster(tmp_path):
+    """Its address may be gone, and no byte depends on it. Whatever else params.yaml says stays, and so does one without."""
+    path = tmp_path / "params.yaml"
+    there = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for scale in ({**there["scale"], "engine": "ray", "address": "10.0.0.1:6379"}, None):
+        written = {name: section for name, section in {**there, "scale": scale}.items() if section}
+        path.write_text(yaml.safe_dump(written))
+        run.work_alone(tmp_path)
+        assert yaml.safe_load(path.read_text()) == {**written, **({"scale": {**scale, "engine": "local"}} if scale else {})}
 
 
 def test_the_pins_of_requirements_lock_are_compared_with_what_is_installed():

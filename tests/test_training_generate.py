@@ -90,7 +90,7 @@ def test_sampling_follows_the_distribution():
     from tasks.training.generate import _choose, _Row
 
     logps = torch.tensor([[0.2, 0.7, 0.1]]).log().expand(400, 3)
-    rows = [_Row(0, i, [], 0.0, False, random.Random(i)) for i in range(400)]
+    rows = [_Row(0, [], 0.0, False, random.Random(i)) for i in range(400)]
     drawn = _choose(logps, rows, 1.0, 1.0).tolist()
     for token, p in enumerate((0.2, 0.7, 0.1)):
         assert abs(drawn.count(token) / 400 - p) < 4 * math.sqrt(p * (1 - p) / 400)

@@ -133,9 +133,10 @@ def _written(root: Path) -> int:
 
 
 def processors(place: Place) -> Iterator[Finding]:
-    """Cores against compute.threads × nightly.parallel."""
+    """Cores against compute.threads × nightly.parallel, and × the workers of a stage that Ray spreads on this machine."""
     if place.params is None:
         return
+    scale = place.params.scale
     cores, threads, parallel = usable_cores(), place.params.compute.threads, place.params.nightly.parallel
     told = f"{cores:g} cores, compute.threads {threads} × nightly.parallel {parallel}"
     if threads > cores:
@@ -146,6 +147,9 @@ def processors(place: Place) -> Iterator[Finding]:
                       f"nightly.parallel: {max(1, int(2 * cores / threads))} in params.yaml")
     else:
         yield ok(told)
+    if scale.engine == "ray" and scale.address is None and threads * scale.workers > cores:
+        yield warning(f"{cores:g} cores, compute.threads {threads} × scale.workers {scale.workers}: they wait for each other",
+                      f"scale.workers: {max(1, int(cores / threads))} in params.yaml, or engine: local")
 
 
 def usable_cores() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import stat
 from collections.abc import Iterator
@@ -142,4 +143,15 @@ def settings(place: Place) -> Iterator[Finding]:
                              f"export {SERVICE_KEY}=$(openssl rand -hex 24), or serve.host: 127.0.0.1"))
     found += [broken(f"source {one.name}: {one.url_env} is not set, so its rows are not taken", f"export {one.url_env}=…")
               for one in cfg.sources.sql if one.url_env and not os.environ.get(one.url_env)]  # fmt: skip
+    if cfg.scale.engine == "ray":
+        found += list(_ray(cfg.scale.address))
     yield from found or [ok("nothing is asked for that is not there")]
+
+
+def _ray(address: str | None) -> Iterator[Finding]:
+    if importlib.util.find_spec("ray") is None:
+        yield broken("scale.engine is ray, and the package ray is not installed", "make setup, or scale.engine: local")
+    elif address is not None:
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if not listens(host.strip("[]"), int(port)):
+            yield broken(f"scale.address {address}: nobody listens there", "start the cluster, or scale.engine: local")

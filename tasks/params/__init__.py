@@ -15,14 +15,14 @@ from tasks.errors import ParamsError
 from tasks.params.data import MinRows, Prepare, Sources, SqlSource, Validate
 from tasks.params.fields import Compute, Precise, Section, Seed
 from tasks.params.search import Answers, Embed, Index, Weaviate
-from tasks.params.service import Feedback, Labelling, Nightly, Notify, Retention, Serve, Webhook
+from tasks.params.service import Feedback, Labelling, Nightly, Notify, Retention, Scale, Serve, Webhook
 from tasks.params.shipping import Evaluate, Gate, Page, Quantize, Release
 from tasks.params.training import Align, Base, Candidates, Dpo, Lora, Merge, Reward, Select, Sft, Training
 
 __all__ = [
     "Align", "Answers", "Base", "Candidates", "Compute", "Dpo", "Embed", "Evaluate", "Feedback", "Gate", "Index",
     "Labelling", "Lora", "Merge", "MinRows", "Nightly", "Notify", "Page", "Params", "Precise", "Prepare", "Quantize", "Recipe",
-    "Release", "Retention", "Reward", "Section", "Seed", "Select", "Serve", "Sft", "Sources", "SqlSource", "Training",
+    "Release", "Retention", "Reward", "Scale", "Section", "Seed", "Select", "Serve", "Sft", "Sources", "SqlSource", "Training",
     "Validate", "Weaviate", "Webhook", "load",
 ]
 
@@ -77,6 +77,7 @@ class Params(Section):
     nightly: Nightly
     notify: Notify
     retention: Retention
+    scale: Scale
 
     def precisions(self) -> dict[str, Precise]:
         """Where params.yaml says how exactly a stage computes, its own place or compute.precision → such a section, one that

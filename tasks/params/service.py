@@ -1,4 +1,5 @@
-"""Sections of what runs around the graph and is no stage's input: serve, labelling, feedback, nightly, notify."""
+"""Sections of what runs around the graph and is no stage's input: serve, labelling, feedback, nightly, notify, retention,
+scale."""
 
 from __future__ import annotations
 
@@ -87,3 +88,15 @@ class Retention(Section):
     """What nightshift gc keeps beside releases, branches, tags and what is checked out; never part of a stage's inputs."""
 
     nights: Natural = Field(description="nights whose outputs stay: those of the last days on which one ran; 0: the last alone")
+
+
+class Scale(Section):
+    """Who does the work of the stages that can be spread, embed and candidates; never part of a stage's inputs, for it changes
+    no byte (tasks/spread)."""
+
+    engine: Literal["local", "ray"] = Field(description="local: the stage's own process; ray: workers, whole batches each")
+    address: Annotated[str, Field(pattern=r"^(ray://)?([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}$")] | None = Field(
+        description="of a Ray cluster: host:port on one of its machines, ray://host:port elsewhere; null: Ray on this machine, "
+                    "for the time of the stage. A cluster's token comes from the environment: RAY_AUTH_MODE, RAY_AUTH_TOKEN")
+    workers: Count = Field(description="processes with a model each; each takes compute.threads processors, or one GPU")
+    start_seconds: Positive = Field(description="seconds to wait for the cluster, and for its workers to begin")

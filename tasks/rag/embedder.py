@@ -42,6 +42,10 @@ class Embedder(Protocol):
         """The same for questions; models that tell them from passages are told."""
         ...
 
+    def batches(self, texts: Sequence[str]) -> list[list[int]]:
+        """Which passages go through the model together, by place; `passages` is best called with one batch."""
+        ...
+
     def count(self, text: str) -> int:
         """Tokens of a text, special ones not counted."""
         ...
@@ -72,11 +76,17 @@ def load_embedder(cfg: Embed, starter: Path, compute: Compute) -> Embedder:
             cfg.passage_prefix,
         )
     from tasks.rag.embedders.folders import locate
+
+    return local_embedder(locate(cfg.model, cfg.revision, starter), cfg, compute)
+
+
+def local_embedder(folder: Path, cfg: Embed, compute: Compute) -> Embedder:
+    """The model of a folder, as section embed wants it."""
     from tasks.rag.embedders.local import LocalEmbedder
     from tasks.training.models import device_of
 
     return LocalEmbedder(
-        locate(cfg.model, cfg.revision, starter),
+        folder,
         cfg.model,
         cfg.batch_size,
         str(device_of(compute)),

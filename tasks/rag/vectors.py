@@ -10,11 +10,13 @@ A cache may not be able to fail: whatever is wrong with either place, a line say
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,17 +66,22 @@ def known(folder: Path | None, embedder: Embedder) -> dict[str, np.ndarray]:
 
 
 def embed_all(
-    embedder: Embedder, passages: Sequence[str], kept: dict[str, np.ndarray], save_every: int
+    embedder: Embedder,
+    passages: Sequence[str],
+    kept: dict[str, np.ndarray],
+    save_every: int,
+    work: Callable[[list[list[str]]], Iterable[np.ndarray]] | None = None,
 ) -> np.ndarray:
     """(n, dim) fp32 vectors of the passages; those in `kept`, or in the shards of a killed run, are not made again.
 
-    Equal passages are embedded once; every `save_every` new vectors reach the disk.
+    Equal passages are embedded once; every `save_every` new vectors reach the disk. `work` makes the vectors of batches, one
+    result a batch and in their order; the embedder does where it is None.
     """
     import numpy as np
 
     hashes = [text_hash(passage) for passage in passages]
-    work = WORK / embedder.identity[:16]
-    have = _read_shards(work, embedder) | kept
+    folder = WORK / embedder.identity[:16]
+    have = _read_shards(folder, embedder) | kept
     there = sum(name in have for name in hashes)
     if there:
         log(f"{there:,} of {len(hashes):,} chunks keep their vectors")
@@ -83,15 +90,17 @@ def embed_all(
         {name: text for name, text in zip(hashes, passages, strict=True) if name not in have}.items(),
         key=lambda item: (len(item[1]), item[0]),
     )
-    waiting: list[tuple[str, str]] = []
-    for number, item in enumerate(bar(missing, "embedding", unit="chunk"), 1):
-        waiting.append(item)
-        if len(waiting) == save_every or number == len(missing):
-            names, texts = zip(*waiting, strict=True)
-            vectors = embedder.passages(texts)
-            _write_shard(work, names, vectors, probe_of(embedder))
-            have.update(zip(names, vectors, strict=True))
-            waiting = []
+    batches = embedder.batches([text for _, text in missing])
+    names = [missing[place][0] for batch in batches for place in batch]
+    made = (work or functools.partial(map, embedder.passages))([[missing[place][1] for place in batch] for batch in batches])
+    waiting: dict[str, np.ndarray] = {}
+    vectors = bar(chain.from_iterable(made), "embedding", total=len(names), unit="chunk")
+    for number, (name, vector) in enumerate(zip(names, vectors, strict=True), 1):
+        waiting[name] = vector
+        if len(waiting) == save_every or number == len(names):
+            _write_shard(folder, list(waiting), np.stack(list(waiting.values())), probe_of(embedder))
+            have.update(waiting)
+            waiting = {}
     out = np.zeros((len(hashes), embedder.dim), np.float32)
     for row, name in enumerate(hashes):
         out[row] = have[name]

@@ -21,7 +21,7 @@ from tasks.params import Compute
 if TYPE_CHECKING:
     import torch
     from torch import nn
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
@@ -171,14 +171,21 @@ def encode_response(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Messa
     return list(both["input_ids"]), list(both["assistant_masks"])
 
 
+def config_of(folder: Path) -> PretrainedConfig:
+    """What a model folder says of its model, without its weights."""
+    from transformers import AutoConfig
+
+    _check_config(folder)
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
 def load_base(folder: Path, compute: Compute) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A dense model in fp32, in evaluation mode, on the device of `compute`, and its checked tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM
 
     tokenizer = load_tokenizer(folder)
-    if not (folder / "config.json").is_file():
-        raise ModelError(str(folder), "holds no config.json", "run the stage that writes it: dvc repro base")
+    _check_config(folder)
     quiet()
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True,
@@ -189,6 +196,11 @@ def load_base(folder: Path, compute: Compute) -> tuple[PreTrainedModel, PreTrain
         raise ModelError(str(folder), f"its tokenizer has {len(tokenizer)} entries, more than its embedding has rows",
                          "take the tokenizer that belongs to these weights")
     return model.eval().to(device_of(compute)), tokenizer
+
+
+def _check_config(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ModelError(str(folder), "holds no config.json", "run the stage that writes it: dvc repro base")
 
 
 def load_policy(base: Path, adapters: Sequence[Path],

@@ -81,6 +81,11 @@ class EndpointEmbedder:
         """The same for questions, with their prefix."""
         return self._vectors([self._query_prefix + text for text in texts])
 
+    def batches(self, texts: Sequence[str]) -> list[list[int]]:
+        """Places of passages that are sent together."""
+        size, places = self._batch_size, list(range(len(texts)))
+        return [places[at : at + size] for at in range(0, len(places), size)]
+
     def count(self, text: str) -> int:
         """Tokens by embed.tokenizer, or estimated."""
         if self._tokenizer is None:

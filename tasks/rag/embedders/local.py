@@ -117,6 +117,11 @@ class LocalEmbedder:
             vectors /= np.where(lengths < 0.5, 1, lengths)[:, None]
         return vectors
 
+    def batches(self, texts: Sequence[str]) -> list[list[int]]:
+        """Places of passages that go through the model together: of one length in tokens, where it pads."""
+        groups = self._groups("document", texts)
+        return [places[at : at + size] for places, _, size in groups for at in range(0, len(places), size)]
+
     def _groups(self, kind: str, texts: Sequence[str]) -> Iterator[tuple[list[int], int, int]]:
         """Places of texts that may share a batch, copies that fill it up, rows of a batch."""
         if not texts:
