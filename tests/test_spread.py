@@ -20,6 +20,7 @@ import psutil
 import pytest
 import training_fixtures as tiny
 import yaml
+from pydantic import ValidationError
 
 from tasks import spread
 from tasks.candidates import candidates, sampler
@@ -74,6 +75,15 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch):
     with (pytest.raises(ParamsError, match=r"scale\.engine: is ray, and the package ray is not installed; install it"),
           spread.over(RAY, CPU, spread.Job(doubler(2)[0], ())) as work):
         work([[1]])
+
+
+@pytest.mark.parametrize("address", ["head:6379", "10.0.0.1:6379", "ray://ray-head.svc:10001", "[fd00::1]:6379"])
+def test_addresses_of_clusters(address):
+    """Host and port, of one of its machines or of its door for others; anything else is refused at the door, a password too."""
+    assert Scale(engine="ray", address=address, workers=1, start_seconds=1).address == address
+    for wrong in (f"http://{address}", f"user:word@{address}", address.rpartition(":")[0], f"{address}/"):
+        with pytest.raises(ValidationError):
+            Scale(engine="ray", address=wrong, workers=1, start_seconds=1)
 
 
 def test_an_error_goes_from_process_to_process_as_it_is():

@@ -25,8 +25,9 @@ LOCK = "kept"
 def main() -> None:
     """Wait for the end of the stage, then end what it leaves."""
     folder, stage = Path(sys.argv[1]), os.getppid()
-    with open(folder / LOCK, "w") as lock:
+    with open(folder / f"{LOCK}.new", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        os.rename(folder / f"{LOCK}.new", folder / LOCK)  # held from the first moment that another keeper can see it
         sweep(folder.parent)
         sys.stdin.read()
         while pids := [pid for pid in marked(folder) if pid != stage]:  # which may still have a log open
