@@ -253,7 +253,10 @@ def test_a_cluster_that_is_there_gives_the_same_bytes(at, tmp_path):
             made[name] = embed(cfg, CPU, documents, STARTER, tmp_path / name, scale=scale)
     assert made["alone"] == made["together"] and made["alone"].chunks == 20
     assert sha256_tree(tmp_path / "alone") == sha256_tree(tmp_path / "together")
-    assert not list(Path(tempfile.gettempdir()).glob("nightshift-model-*"))
+    end = time.monotonic() + 60  # another run on this machine may have one, for a moment
+    while list(Path(tempfile.gettempdir()).glob("nightshift-model-*")):
+        assert time.monotonic() < end
+        time.sleep(0.5)
 
 
 @real_ray
