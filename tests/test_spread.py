@@ -30,6 +30,7 @@ from tasks.files import sha256_tree, write_jsonl
 from tasks.params import Scale, load
 from tasks.spread import cluster, keeper
 from tasks.spread.starting import OURS, temporary
+from tasks.spread.worker import MODEL
 from tasks.training.generate import Sampling
 from tests.rag_fixtures import ROOT, STARTER, write_transformer
 from tests.test_rag_embedder import CFG, WORDS
@@ -130,14 +131,18 @@ def wait_for(what, seconds: float = 90.0):
     return value
 
 
-def workers_of() -> list[int]:
-    """Processes of Ray workers that are at a batch, in Rays of this machine that stages have started."""
+def ray_of(stage: int) -> Path | None:
+    """The folder of the Ray that this process has started."""
+    return next((path.parent for path in Path(temporary()).glob(f"{keeper.PREFIX}*/session_*_{stage}")), None)
+
+
+def at_work() -> list[int]:
+    """Workers of this process's Ray that are at a batch."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for pid in keeper.marked(folder) if (folder := ray_of(os.getpid())) else []:
         with contextlib.suppress(OSError):
-            environ = path.with_name("environ").read_bytes()
-            if path.read_bytes().startswith(b"ray::Worker.do") and keeper.MARK.encode() + b"=" in environ:
-                found.append(int(path.parent.name))
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::Worker.do"):
+                found.append(pid)
     return found
 
 
@@ -172,7 +177,7 @@ def test_two_workers_sample_what_one_process_does_and_one_may_die(world, tmp_pat
     killed = []
 
     def kill() -> None:
-        killed.extend(wait_for(workers_of)[:1])
+        killed.extend(wait_for(at_work)[:1])
         os.kill(killed[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
@@ -197,8 +202,7 @@ def test_a_killed_stage_leaves_no_ray_and_the_next_one_goes_on(tmp_path, monkeyp
              "--metrics", "metrics.json"]
     stage = subprocess.Popen(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
     wait_for(lambda: list((tmp_path / ".nightshift").rglob("*.parquet")) or stage.poll() is not None)
-    (session,) = Path(temporary()).glob(f"{keeper.PREFIX}*/session_*_{stage.pid}")
-    folder = session.parent
+    folder = ray_of(stage.pid)
     sockets = [one for pid in keeper.marked(folder) for one in psutil.Process(pid).net_connections() if one.status == "LISTEN"]
     assert len(sockets) > 3 and {one.laddr.ip.removeprefix("::ffff:") for one in sockets} == {"127.0.0.1"}
     assert stage.poll() is None
@@ -242,7 +246,11 @@ def free_port() -> int:
 
 @real_ray
 def test_a_cluster_that_is_there_gives_the_same_bytes(at, tmp_path):
-    """It is sent the model's folder, one with folders in it, and gives back batches of texts of one length."""
+    """It is sent the model's folder, one with folders in it, and gives back batches of texts of one length. What a killed worker
+    has left on its machine goes."""
+    left = Path(tempfile.gettempdir(), f"{MODEL}left")
+    left.mkdir()
+    (left / keeper.LOCK).touch()
     model = write_transformer(tmp_path / "bert", " ".join(WORDS))
     documents = write_documents(tmp_path / "documents")
     made = {}
@@ -253,10 +261,7 @@ def test_a_cluster_that_is_there_gives_the_same_bytes(at, tmp_path):
             made[name] = embed(cfg, CPU, documents, STARTER, tmp_path / name, scale=scale)
     assert made["alone"] == made["together"] and made["alone"].chunks == 20
     assert sha256_tree(tmp_path / "alone") == sha256_tree(tmp_path / "together")
-    end = time.monotonic() + 60  # another run on this machine may have one, for a moment
-    while list(Path(tempfile.gettempdir()).glob("nightshift-model-*")):
-        assert time.monotonic() < end
-        time.sleep(0.5)
+    assert not left.exists()
 
 
 @real_ray

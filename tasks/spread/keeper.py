@@ -25,10 +25,7 @@ LOCK = "kept"
 def main() -> None:
     """Wait for the end of the stage, then end what it leaves."""
     folder, stage = Path(sys.argv[1]), os.getppid()
-    with open(folder / f"{LOCK}.new", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        os.rename(folder / f"{LOCK}.new", folder / LOCK)  # held from the first moment that another keeper can see it
-        sweep(folder.parent)
+    with held(folder, PREFIX):
         sys.stdin.read()
         while pids := [pid for pid in marked(folder) if pid != stage]:  # which may still have a log open
             for pid in pids:
@@ -55,12 +52,18 @@ def _open_below(process: Path, folder: Path) -> Iterator[bool]:
             yield os.readlink(process / "fd" / file).startswith(f"{folder}/")
 
 
-def sweep(parent: Path) -> None:
-    """Remove the folders of keepers that were killed themselves: nobody holds their lock."""
-    for path in parent.glob(f"{PREFIX}*/{LOCK}"):
-        with contextlib.suppress(OSError), open(path) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path.parent, ignore_errors=True)
+@contextlib.contextmanager
+def held(folder: Path, prefix: str) -> Iterator[None]:
+    """Mark a folder as in use by this process; those of like name beside it that nobody uses any more are removed: their
+    processes were killed."""
+    with open(folder / f"{LOCK}.new", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.rename(folder / f"{LOCK}.new", folder / LOCK)  # held from the first moment that others can see it
+        for path in folder.parent.glob(f"{prefix}*/{LOCK}"):
+            with contextlib.suppress(OSError), open(path) as other:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path.parent, ignore_errors=True)
+        yield
 
 
 if __name__ == "__main__":

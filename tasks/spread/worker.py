@@ -19,10 +19,11 @@ from typing import Any
 from tasks import environment
 from tasks.errors import NightshiftError
 from tasks.params import Compute
-from tasks.spread import Job
+from tasks.spread import Job, keeper
 
 CODE = Path(__file__).parents[1]
 PACKAGES = ("torch", "transformers", "tokenizers", "sentence-transformers", "peft", "safetensors", "numpy")
+MODEL = "nightshift-model-"  # folders for temporary files begin with it
 
 Files = dict[str, Any]  # relative path → reference to the bytes in Ray's object store, as uint8
 
@@ -59,14 +60,15 @@ class Worker:
     def _load(self, packed: list[Files] | None) -> Callable[[Any], Any]:
         if packed is None:
             return self._job.load(*self._job.folders, self._compute, *self._job.settings)
-        unpacked = Path(tempfile.mkdtemp(prefix="nightshift-model-"))
-        try:
-            folders = [unpacked / str(number) / folder.name for number, folder in enumerate(self._job.folders)]
-            for folder, files in zip(folders, packed, strict=True):
-                unpack(files, folder)
-            return self._job.load(*folders, self._compute, *self._job.settings)
-        finally:
-            shutil.rmtree(unpacked, ignore_errors=True)
+        unpacked = Path(tempfile.mkdtemp(prefix=MODEL))
+        with keeper.held(unpacked, MODEL):
+            try:
+                folders = [unpacked / str(number) / folder.name for number, folder in enumerate(self._job.folders)]
+                for folder, files in zip(folders, packed, strict=True):
+                    unpack(files, folder)
+                return self._job.load(*folders, self._compute, *self._job.settings)
+            finally:
+                shutil.rmtree(unpacked, ignore_errors=True)
 
 
 def stack(compute: Compute) -> dict[str, str]:
