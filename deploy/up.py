@@ -25,12 +25,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-import yaml
 
 from deploy import weaviate
 from deploy.processes import refuse_taken
 from flows import server
 from tasks import environment, git, home, lock
+from tasks.doctor import schedule
 from tasks.errors import NightshiftError, ParamsError, ServiceError
 from tasks.files import write_atomic
 from tasks.labelling import secrets
@@ -157,7 +157,7 @@ def deploy(there: home.Home, port: int, cfg: Params) -> list[str]:
     if not server.healthy(env["PREFECT_API_URL"], time.monotonic() + PATIENCE):
         raise ServiceError("prefect", f"{env['PREFECT_API_URL']} does not answer", f"see {FOLDER}/prefect.log")
     messages = _messages(env["PREFECT_API_URL"], there.root, cfg)
-    missing = [name for name in pools(there.root)  # one that somebody has paused stays so
+    missing = [name for name in schedule.pools(there.root)  # one that somebody has paused stays so
                if not httpx.get(f"{env['PREFECT_API_URL']}/work_pools/{name}", trust_env=False, timeout=30).is_success]
     for words in (
         *(["work-pool", "create", name, "--type", "process"] for name in missing),
@@ -169,12 +169,6 @@ def deploy(there: home.Home, port: int, cfg: Params) -> list[str]:
             said = (done.stderr or done.stdout).strip()[-2000:]
             raise ServiceError(f"prefect {words[0].strip('-')}", said, "mend deploy/prefect.yaml, commit, and make up again")
     return [f"deployed: {there.root / 'deploy/prefect.yaml'}; see http://127.0.0.1:{port}/deployments", *messages]
-
-
-def pools(root: Path) -> list[str]:
-    """Work pools that deploy/prefect.yaml names."""
-    plan = yaml.safe_load((root / "deploy/prefect.yaml").read_text(encoding="utf-8"))
-    return sorted({one["work_pool"]["name"] for one in plan["deployments"]})
 
 
 def _messages(api: str, root: Path, cfg: Params) -> list[str]:

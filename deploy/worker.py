@@ -63,7 +63,7 @@ def main(words: list[str] | None = None) -> int:
         with get_client(sync_client=True) as client:
             print(*bury(client, pool), sep="\n", flush=True)
     except httpx.HTTPError as error:  # whoever keeps it going tries again
-        missing = getattr(getattr(error, "response", None), "status_code", None) == 404
+        missing = isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 404
         known = f"there is no work pool {pool} yet: make up and make deploy make those of deploy/prefect.yaml"
         print(f"worker: {known if missing else error}", file=sys.stderr)
         return 1

@@ -15,12 +15,12 @@ from tasks.files import write_atomic
 
 def settle(night: steps.Night, flow: str, seconds: float) -> list[str]:
     """Keep the account of a run that took so many `seconds`; a line about it, none where nothing ran."""
+    if not night.costs:
+        return []
     try:
         sizes = records.sizes(night.root)
         stages = {name: one.model_copy(update={"bytes": sizes.get(name, 0)}) for name, one in night.costs.items()}
         run = costs.Run(flow=flow, began=night.began.isoformat(timespec="seconds"), seconds=round(seconds, 2), stages=stages)
-        if not stages:
-            return []
         costs.keep(night.root, run)
         runs = costs.read(night.root)
         from tasks.reporting import costs as page  # only now: it is no part of a night's begin

@@ -11,7 +11,7 @@ from prefect import get_run_logger
 from prefect.states import Completed, State
 
 from flows import dvc, steps
-from tasks import costs
+from tasks import costs, environment
 from tasks.errors import ServiceError
 from tasks.files import read_json, write_atomic
 
@@ -40,7 +40,7 @@ def stage(name: str, night: steps.Night, unchanged: bool) -> State[dvc.Outcome |
     times = night.root / f".nightshift/times/{name}.json"
     times.unlink(missing_ok=True)
     began, patience = time.time(), night.params.nightly.lock_minutes * 60
-    outcome = dvc.repro(night.root, name, patience, on_line, {costs.TIMES: str(times)})
+    outcome = dvc.repro(night.root, name, patience, on_line, {environment.STAGE_TIMES: str(times)})
     ended = outcome.ended
     if outcome.state == "ran":
         own = read_json(times) if times.is_file() else {"began": began, "ended": began + ended.seconds}  # no stage of ours

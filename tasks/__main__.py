@@ -91,7 +91,7 @@ def run(name: str, words: list[str]) -> None:
         check_precisions(sections)
     kinds = [kind for kind in signature(function).values() if isinstance(kind, type)]
     training = next((sections.section(kind) for kind in kinds if issubclass(kind, params_module.Training)), None)
-    rank = os.environ.get("RANK")
+    rank = environment.rank()
     if training and training.processes > 1 and rank is None:
         from tasks.training import launch
 
@@ -125,7 +125,7 @@ def run(name: str, words: list[str]) -> None:
             replace_dir(part, final)
         write_json(options.metrics, report.model_dump(mode="json"))
     except NightshiftError:
-        if rank in (None, "0"):
+        if not rank:
             _keep(name, outputs)
         raise
     finally:
@@ -176,7 +176,7 @@ def _clear_leftovers(path: Path) -> None:
 def main() -> int:
     """Entry point; a NightshiftError is one line on stderr and exit code 1."""
     environment.apply()
-    (environment.end_with_parent if "RANK" in os.environ else environment.die_with_parent)()
+    (environment.die_with_parent if environment.rank() is None else environment.end_with_parent)()
     words, began = sys.argv[1:], time.time()
     name = parser().parse_args(words[:1]).stage
     try:
@@ -184,7 +184,7 @@ def main() -> int:
             run(name, words[1:])
             _tell(began)
     except NightshiftError as error:
-        if os.environ.get("RANK"):
+        if environment.rank() is not None:
             from tasks.training import launch
 
             launch.tell(error)  # the launcher prints it, after torchrun's own lines
@@ -196,7 +196,7 @@ def main() -> int:
 
 def _tell(began: float) -> None:
     """When the stage was at work, to the flow that has asked for it (tasks/costs.py): no part of what is hashed."""
-    if path := os.environ.get("NIGHTSHIFT_STAGE_TIMES"):
+    if path := os.environ.get(environment.STAGE_TIMES):
         from tasks.files import write_json
 
         write_json(Path(path), {"began": began, "ended": time.time()})

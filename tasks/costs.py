@@ -16,7 +16,6 @@ from tasks.lock import WORK
 
 KEPT = WORK / "costs.jsonl"
 PAGE = WORK / "costs.html"
-TIMES = "NIGHTSHIFT_STAGE_TIMES"  # names the file into which a stage (tasks/__main__.py) writes when it began and ended
 
 
 class Stage(BaseModel):

@@ -64,7 +64,16 @@ ANY_X86 = {
 NEEDED = {"avx2", "fma"}  # as /proc/cpuinfo spells them
 READERS = ("torch", "numpy", "scipy", "pyarrow")  # libraries that read those settings when they are loaded
 
+STAGE_TIMES = "NIGHTSHIFT_STAGE_TIMES"  # names the file into which a stage writes when it began and ended (tasks/costs.py)
+TRAINING_ERROR = "NIGHTSHIFT_TRAINING_ERROR"  # names the file into which the first process of a training writes what ended it
+
 RUNNERS = ("dvc", "flows.", "prefect")  # words in the command lines of the processes that run stages
+
+
+def rank() -> int | None:
+    """Number of this process among those of a training (tasks/training/launch.py); None in a process of its own, whatever a
+    cluster has exported."""
+    return int(os.environ["RANK"]) if TRAINING_ERROR in os.environ else None
 
 
 def apply() -> None:

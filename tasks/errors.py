@@ -50,13 +50,16 @@ class ServiceError(NightshiftError):
     """A program or server beside us failed."""
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what the system says of a disk, or of one's share of it
+
+
 @contextlib.contextmanager
 def full_disk(place: str) -> Iterator[None]:
     """A full disk as an error that a user can act on; `place` where the system names no file."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         remedy = "make room (nightshift gc removes what no release needs) and run again; what ran is kept"
         raise ServiceError(str(error.filename or place), os.strerror(error.errno).lower(), remedy) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -78,6 +79,18 @@ def _holder(file: TextIO) -> tuple[str, str]:
     file.seek(0)
     number, _, name = file.read().strip().partition(" ")
     return number, name
+
+
+def of_dvc(entries: Path) -> set[int]:
+    """Processes that DVC's list of who reads and writes (.dvc/tmp/rwlock) names. ServiceError where it is torn."""
+    if not entries.is_file():
+        return set()
+    try:
+        told = json.loads(entries.read_text(encoding="utf-8") or "{}")
+        held = [one for kind in told.values() for each in kind.values() for one in (each if isinstance(each, list) else [each])]
+        return {int(one["pid"]) for one in held if one}
+    except (ValueError, AttributeError, TypeError, KeyError):
+        raise ServiceError("dvc", f"{entries} is torn", f"when no dvc is at work: rm {entries}") from None
 
 
 def is_held(path: Path) -> bool:

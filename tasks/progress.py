@@ -6,18 +6,19 @@ seen to live without a thousand carriage returns in the file. Nothing that is sa
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
+
+from tasks import environment
 
 Item = TypeVar("Item")
 
 
 def log(line: str) -> None:
     """One line on stderr, at once; of the processes of one training the first alone speaks."""
-    if os.environ.get("RANK", "0") == "0":
+    if not environment.rank():
         print(line, file=sys.stderr, flush=True)
 
 

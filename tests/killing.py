@@ -6,12 +6,14 @@ child sends itself SIGKILL. Nothing is patched, and nothing of the child can cle
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 # A file's write() fills a buffer of the process; it is flush that changes the file.
@@ -75,3 +77,13 @@ def start(work: Callable[[], object]) -> int:
 def ended(child: int) -> int:
     """Wait for it; its exit code, or minus the signal that ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def marked(mark: str) -> dict[int, str]:
+    """Every process that has NAME=value in its environment, with its command."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return found

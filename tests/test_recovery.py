@@ -7,7 +7,6 @@ tests/test_weaviate_load.py. Every file operation of a promotion, a collection â
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
@@ -24,7 +23,7 @@ import yaml
 from deploy.processes import free_ports
 from flows import server
 from tasks import git, records
-from tests import minigraph
+from tests import killing, minigraph
 
 pytestmark = pytest.mark.service
 PATIENCE = 120.0
@@ -89,12 +88,7 @@ class House:
 
     def at_work(self) -> dict[int, str]:
         """Every process that carries the mark, with its command."""
-        found = {}
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if f"{MARK}={self.root}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        return found
+        return killing.marked(f"{MARK}={self.root}")
 
     def await_one(self, part: str) -> int:
         """The process, not its guard and not a shell, whose command has `part`, once it is there."""

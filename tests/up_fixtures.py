@@ -15,7 +15,7 @@ import httpx
 
 from deploy.processes import free_ports
 from tasks import home
-from tests import minigraph
+from tests import killing, minigraph
 
 ROOT = Path(__file__).parent.parent
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -69,13 +69,7 @@ class Up:
 
     def processes(self) -> dict[int, str]:
         """Every process that says in its environment that it belongs here, with its command."""
-        mark = f"NIGHTSHIFT_HOME={self.checkout / home.FOLDER}".encode()
-        found = {}
-        for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
-                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        return found
+        return killing.marked(f"NIGHTSHIFT_HOME={self.checkout / home.FOLDER}")
 
     def one(self, part: str) -> int:
         """The process, not its guard, whose command has this."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from tasks import home, lock, promote
 from tasks.doctor.findings import Finding, Place, broken, note, ok, output, size, warning
-from tasks.errors import NightshiftError
+from tasks.errors import NightshiftError, ServiceError
 from tasks.files import read_json
 from tasks.files import size as bytes_of
 from tasks.reproduce import HOME
@@ -38,13 +37,9 @@ def _of_dvc(folder: Path) -> Iterator[Finding]:
         number = re.search(r"\|(\d+)\|", path.read_text(encoding="utf-8", errors="replace"))
         if number and not Path(f"/proc/{number[1]}").exists():
             yield broken(f"{path} is of process {number[1]}, which has ended: DVC waits for it for ever", f"rm {path}")
-    if not entries.is_file():
-        return
     try:
-        told = json.loads(entries.read_text(encoding="utf-8") or "{}")
-        held = [one for kind in told.values() for each in kind.values() for one in (each if isinstance(each, list) else [each])]
-        pids = sorted({int(one["pid"]) for one in held if one})
-    except (ValueError, AttributeError, TypeError, KeyError):
+        pids = sorted(lock.of_dvc(entries))
+    except ServiceError:
         yield broken(f"{entries} is torn: DVC refuses to run", f"rm {entries}")
         return
     for pid in pids:  # DVC itself drops those of processes that have ended; a number that another program has now, it believes

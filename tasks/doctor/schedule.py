@@ -134,9 +134,9 @@ def server(place: Place) -> Iterator[Finding]:
     try:
         yield from _version(call(url, "/admin/version"))
         deployed = call(url, "/deployments/filter", {"deployments": {"name": {"any_": list(DEPLOYMENTS)}}, "limit": 200})
-        pools = _pools(place)
-        known = [one for one in rows(deployed) if one.get("work_pool_name") in pools]
-        for pool in pools:
+        named = _pools(place)
+        known = [one for one in rows(deployed) if one.get("work_pool_name") in named]
+        for pool in named:
             yield from _workers(url, pool, any(one.get("work_pool_name") == pool for one in known))
         yield from _deployments(place, known, url)
     except NoAnswerError as error:
@@ -181,11 +181,15 @@ def _version(answer: Answer) -> Iterator[Finding]:
         yield ok(f"Prefect {here}, server {there}")
 
 
-def _pools(place: Place) -> list[str]:
+def pools(root: Path) -> list[str]:
     """Work pools that deploy/prefect.yaml names."""
+    plan = yaml.safe_load((root / "deploy/prefect.yaml").read_text(encoding="utf-8"))
+    return sorted({str(one["work_pool"]["name"]) for one in plan["deployments"]})
+
+
+def _pools(place: Place) -> list[str]:
     try:
-        plan = yaml.safe_load((place.root / "deploy/prefect.yaml").read_text(encoding="utf-8"))
-        return sorted({str(one["work_pool"]["name"]) for one in plan["deployments"]})
+        return pools(place.root)
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return [POOL]
 

@@ -17,7 +17,6 @@ half gone passes for nothing whole (run cache, lists of folders, files), and the
 from __future__ import annotations
 
 import contextlib
-import errno
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from tasks import params
 from tasks.bootstrap import EXAMPLES, dvc_list
 from tasks.doctor.findings import size
 from tasks.doctor.project import dvc
-from tasks.errors import NightshiftError, ParamsError, ServiceError
+from tasks.errors import FULL, NightshiftError, ParamsError, ServiceError
 from tasks.retention import cache, check, history, locks, needed, place
 from tasks.retention.leftovers import Leftover, leftovers
 from tasks.retention.needed import Kept
@@ -113,7 +112,7 @@ def room(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:
-        if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and "disk is full" not in str(error):
+        if getattr(error, "errno", None) not in FULL and "disk is full" not in str(error):
             raise
         raise ServiceError(f"the disk of {folder}", "is so full that nobody can even take a lock",
                            "remove something small by hand, 2 MB are enough (.nightshift/logs), then run again") from error

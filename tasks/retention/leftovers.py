@@ -48,7 +48,7 @@ def leftovers(root: Path, alone: bool) -> Iterator[Leftover]:
     yield from (_to_remove("what killed stages had half written", path, root) for path in _halves(root))
     live = records.live(root)
     served = [*parts.surplus(root, live), *parts.halves(root)]
-    yield from (Leftover("copies of releases that are not served", path, _frees(path), lambda: _unserve(root, live))
+    yield from (Leftover("copies of releases that are not served", path, _frees(path), lambda: parts.prune(root, live))
                 for path in served)  # fmt: skip
     note = root / REPRODUCE / "folder.json"
     if note.is_file() and (alone or not lock.is_held(root / REPRODUCE / "lock")):
@@ -96,10 +96,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _unserve(root: Path, live: str | None) -> None:
-    parts.prune(root, live)
 
 
 def _frees(path: Path) -> int:

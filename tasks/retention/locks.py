@@ -4,14 +4,12 @@ that shares the cache."""
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from tasks import lock
 from tasks.doctor.project import dvc
-from tasks.errors import ServiceError
 from tasks.rag.stores import alive
 from tasks.reproduce import HOME as REPRODUCE
 
@@ -49,20 +47,9 @@ def _dvc(tree: Path) -> Iterator[None]:
         except LockError:
             raise lock.BusyError("dvc", f"is at work in {tree}", "wait for it, or end it") from None
         try:
-            if pids := sorted(at_work(Path(repo.tmp_dir, "rwlock"))):
+            named = lock.of_dvc(Path(repo.tmp_dir, "rwlock")) - {os.getpid()}
+            if pids := sorted(filter(alive, named)):
                 raise lock.BusyError("dvc", f"is at work in {tree} (process {pids[0]})", "wait for it, or end it")
             yield
         finally:
             repo.lock.unlock()
-
-
-def at_work(entries: Path) -> set[int]:
-    """Processes that DVC's list of who reads and writes names, and that still run. ServiceError where it is torn."""
-    if not entries.is_file():
-        return set()
-    try:
-        told = json.loads(entries.read_text(encoding="utf-8") or "{}")
-        held = [one for kind in told.values() for each in kind.values() for one in (each if isinstance(each, list) else [each])]
-        return {pid for one in held if one and (pid := int(one["pid"])) != os.getpid() and alive(pid)}
-    except (ValueError, AttributeError, TypeError, KeyError):
-        raise ServiceError("dvc", f"{entries} is torn", f"when no dvc is at work: rm {entries}") from None

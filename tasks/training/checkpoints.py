@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
+from tasks import environment
 from tasks.files import canonical_json, sha256_file, sha256_tree, write_atomic
 from tasks.progress import log
 from tasks.training import launch
@@ -92,7 +93,7 @@ def marker_callback() -> TrainerCallback:
         def on_save(self, args, state, control, **_):
             """`checkpoint-<step>` is complete when every process has written its part."""
             launch.wait_for_all()
-            if not launch.rank():
+            if not environment.rank():
                 mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     return Marker()

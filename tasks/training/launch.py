@@ -19,13 +19,6 @@ from tasks import environment
 from tasks.errors import ModelError, NightshiftError
 from tasks.params import Training
 
-TOLD = "NIGHTSHIFT_TRAINING_ERROR"  # names the file into which the first process writes the error that ended it
-
-
-def rank() -> int | None:
-    """Number of this process among those of a training; None outside one."""
-    return int(os.environ["RANK"]) if "RANK" in os.environ else None
-
 
 def launch(stage: str, words: list[str], cfg: Training, threads: int) -> None:
     """Run the stage in `cfg.processes` processes of so many `threads` and wait for them.
@@ -37,7 +30,7 @@ def launch(stage: str, words: list[str], cfg: Training, threads: int) -> None:
         told = Path(folder, "error.json")
         ended = subprocess.run(
             [sys.executable, "-m", *by, "-m", "tasks", stage, *words],
-            env={**os.environ, TOLD: str(told), "OMP_NUM_THREADS": str(threads)},
+            env={**os.environ, environment.TRAINING_ERROR: str(told), "OMP_NUM_THREADS": str(threads)},
             preexec_fn=environment.end_with_parent,
         )
         if told.is_file():
@@ -48,8 +41,9 @@ def launch(stage: str, words: list[str], cfg: Training, threads: int) -> None:
 
 def tell(error: NightshiftError) -> None:
     """Have `launch` raise this; the first process alone is heard."""
-    if rank() == 0:
-        Path(os.environ[TOLD]).write_text(json.dumps([error.thing, error.what, error.remedy]), encoding="utf-8")
+    if environment.rank() == 0:
+        told = json.dumps([error.thing, error.what, error.remedy])
+        Path(os.environ[environment.TRAINING_ERROR]).write_text(told, encoding="utf-8")
 
 
 def expect(processes: int) -> None:
@@ -63,7 +57,7 @@ def expect(processes: int) -> None:
 
 def agreed(value: Any) -> Any:
     """The first process's value, in all of them."""
-    if rank() is None:
+    if environment.rank() is None:
         return value
     import torch.distributed as dist
 
@@ -74,7 +68,7 @@ def agreed(value: Any) -> Any:
 
 def wait_for_all() -> None:
     """Until every process has come here."""
-    if rank() is not None:
+    if environment.rank() is not None:
         import torch.distributed as dist
 
         dist.barrier()
@@ -82,13 +76,13 @@ def wait_for_all() -> None:
 
 def leave_the_first_alone() -> None:
     """End this process unless it is the first; call it when the training is over."""
-    if rank() is None:
+    if environment.rank() is None:
         return
     import torch.distributed as dist
 
     wait_for_all()
     dist.destroy_process_group()
-    if rank():
+    if environment.rank():
         sys.stdout.flush()
         sys.stderr.flush()
         raise SystemExit(0)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks import environment
 from tasks.files import read_json, write_json, write_jsonl
 from tasks.params import Compute, Lora, Training
 from tasks.progress import log
@@ -71,7 +72,7 @@ def train(trainer: Any, work: Path, processes: int) -> None:
     trainer.remove_callback(_printer())
     trainer.add_callback(checkpoints.marker_callback())
     trainer.add_callback(_progress())
-    newest = launch.agreed(None if launch.rank() else checkpoints.newest_complete(work))
+    newest = launch.agreed(None if environment.rank() else checkpoints.newest_complete(work))
     checkpoints.say_resume(newest)
     with answers_only_head():
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
