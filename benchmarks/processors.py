@@ -36,7 +36,7 @@ SMALL = {"epochs": 1, "log_every": 2, "save_every": 2, "batch_size": 8}
 CHANGES: dict[str, dict[str, Any]] = {  # of params.yaml
     "sft": SMALL,
     "reward": SMALL,
-    "align": {**SMALL, "samples": 4, "max_new_tokens": 12, "min_ended": 0.0, "min_distinct": 0.0, "max_logprob_drop": 99.0},
+    "align": {"dpo": SMALL, "samples": 4, "max_new_tokens": 12, "stop": {"ended": None, "distinct": None}},
     "merge": {"prompts": 4},
     "evaluate": {"max_new_tokens": 12, "kl_prompts": 4, "reference_cases": 4},
     "quantize": {"calibration_chats": 16, "chats": 6, "max_new_tokens": 12},
@@ -45,7 +45,7 @@ STAGES = {  # stage → its options; names are folders of the temporary one
     "base": {"starter": ROOT / "starter/base", "templates": ROOT / "tasks/templates"},
     "sft": {"dataset": "dataset/instructions", "base": "base"},
     "reward": {"dataset": "dataset/preferences", "evaluation": "dataset/evaluation", "base": "base", "sft": "sft"},
-    "align": {"dataset": "dataset/preferences", "base": "base", "sft": "sft"},
+    "align": {"dataset": "dataset/preferences", "base": "base", "sft": "sft", "reward": "reward"},
     "merge": {"base": "base", "sft": "sft", "align": "align", "prompts": "dataset/prompts"},
     "evaluate": {"dataset": "dataset/evaluation", "instructions": "dataset/instructions/eval.jsonl", "base": "base", "sft": "sft",
                  "merged": "merge", "reward": "reward", "champion": ROOT / "champion.json"},
@@ -133,7 +133,8 @@ def tiny_night(mode: str) -> Iterator[dict[str, str]]:
     write_cases(Path("dataset/evaluation"), each=6)
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for section, values in {**CHANGES, "compute": {"device": "cpu", "reproducible": mode}}.items():
-        params[section].update(values)
+        for name, value in values.items():
+            params[section][name] = {**params[section][name], **value} if isinstance(value, dict) else value
     Path("params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True), encoding="utf-8")
     for stage, options in STAGES.items():
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]

@@ -121,7 +121,7 @@ def make_trainer(cfg: Reward, compute: Compute, seed: Seed, policy: PreTrainedMo
     """TRL's trainer over pairs that are encoded and ordered already, on a score model with the policy's body."""
     from trl import RewardConfig, RewardTrainer
 
-    args = RewardConfig(**trainers.arguments(cfg, compute, seed.value, work), max_length=cfg.max_length,
+    args = RewardConfig(**trainers.arguments(cfg, cfg.processes, compute, seed.value, work), max_length=cfg.max_length,
                         center_rewards_coefficient=cfg.center or None, disable_dropout=cfg.lora.dropout == 0)
     return RewardTrainer(model=score_model(policy, tokenizer), args=args, processing_class=tokenizer,
                          train_dataset=training_set(pairs, cfg, seed.value),

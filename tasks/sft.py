@@ -75,7 +75,7 @@ def make_trainer(cfg: Sft, compute: Compute, seed: Seed, model: PreTrainedModel,
     """TRL's trainer over rows that are encoded, labelled and ordered already."""
     from trl import SFTConfig, SFTTrainer
 
-    args = SFTConfig(**trainers.arguments(cfg, compute, seed.value, work), max_length=cfg.max_length,
+    args = SFTConfig(**trainers.arguments(cfg, cfg.processes, compute, seed.value, work), max_length=cfg.max_length,
                      packing=cfg.packing, packing_strategy="bfd", shuffle_dataset=False)
     return SFTTrainer(model=model, args=args, processing_class=tokenizer,
                       train_dataset=training_set(rows, cfg, seed.value),

@@ -35,6 +35,7 @@ from tasks.reward import Bin, PairsReport, RewardReport
 from tasks.select import SelectReport
 from tasks.sft import SftReport
 from tasks.stats import Difference, Mean, share
+from tasks.training.watch import Look
 from tasks.validate import Finding, Refused, ValidateReport
 from tests.judgement_fixtures import many
 
@@ -167,8 +168,10 @@ def training() -> dict[str, Report]:
         "select": SelectReport(prompts=288, selected=150, without_choice=138, answers={"2": 150},
                                why={"feedback": 3, "random": 30, "uncertain": 117}, sureness=0.66, difference=0.51,
                                model="sft-0123456789ab"),
-        "align": AlignReport(method="dpo", pairs=2911, too_long=0, steps=364, trained_parameters=412_000,
-                             train_loss=0.2214, preferred_before=of(0.61, 160), preferred_after=of(0.84, 160),
+        "align": AlignReport(method="dpo", pairs=2911, too_long=0, steps=364, trained_parameters=412_000, trained_share=0.16,
+                             looks=[Look(step=step, reward=step / 400, kl=step / 200, ended=1.0, end_logprob=-0.1, distinct=0.9,
+                                         length=1.1, logprob=-0.5, kept=0.7) for step in (0, 100, 200, 300, 364)],
+                             stopped=None, train_loss=0.2214, preferred_before=of(0.61, 160), preferred_after=of(0.84, 160),
                              gained=of(0.86, 160), chosen_logprob_before=-0.612, chosen_logprob_after=-0.431,
                              answers=64, ended=1.0, distinct=0.94),
         "merge": MergeReport(parameters=2_562_624, prompts=32, positions=2870, max_logit_difference=6.1e-6,

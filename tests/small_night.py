@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tasks.params import Stop
+
 ROOT = Path(__file__).parent.parent
 ROWS = {"instructions": 70, "preferences": 60, "prompts": 12, "evaluation": 24}  # rows kept of each file
 
@@ -30,8 +32,8 @@ def make(folder: Path) -> Path:
     params = re.sub(r"log_every: \d+", "log_every: 5", params)
     params = re.sub(r"save_every: \d+", "save_every: 5", params)
     # A model trained for seconds neither ends its answers nor varies them; whether it does is another test's question.
-    params = re.sub(r"min_ended: [\d.]+", "min_ended: 0.0", params)
-    params = re.sub(r"min_distinct: [\d.]+", "min_distinct: 0.0", params)
+    rules = "|".join(Stop.model_fields)
+    params = re.sub(rf"(?m)^    ({rules}): [\d.]+", r"    \1: null", params)
     params = re.sub(r"calibration_chats: \d+", "calibration_chats: 32", params)
     (folder / "params.yaml").write_text(params)
     for leftover in ("data.dvc", "dvc.lock"):  # they name the whole data

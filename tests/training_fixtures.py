@@ -91,7 +91,8 @@ def write_dataset(folder: Path, instructions: int = 48, pairs: int = 32, held_ou
 
 # What follows trains once a process, in a folder of its own, and is shared by the test files that need a trained model.
 
-SMALL = {"epochs": 3, "log_every": 2, "save_every": 4, "batch_size": 8, "max_length": 128, "learning_rate": 5e-3}
+SMALL_STEPS = {"epochs": 3, "log_every": 2, "save_every": 4, "batch_size": 8, "learning_rate": 5e-3}
+SMALL = SMALL_STEPS | {"max_length": 128}
 
 
 @functools.cache
@@ -108,8 +109,13 @@ def params():
         "candidates": whole.candidates.model_copy(update={"max_new_tokens": 12, "batch_size": 4}),
         "reward": whole.reward.model_copy(update={**SMALL, "lora": plain}),
         "align": whole.align.model_copy(update={
-            **SMALL, "lora": plain, "learning_rate": 1e-3, "method": "dpo", "samples": 4, "max_new_tokens": 12,
-            "min_ended": 0.0, "min_distinct": 0.0, "max_logprob_drop": 9.0}),
+            "lora": plain, "max_length": 128, "samples": 4, "max_new_tokens": 12,
+            "dpo": whole.align.dpo.model_copy(update={**SMALL_STEPS, "learning_rate": 1e-3}),
+            "ppo": whole.align.ppo.model_copy(update={
+                "epochs": 2, "rollout": 16, "batch_size": 4, "accumulate": 2, "passes": 2, "save_every": 1}),
+            **{name: getattr(whole.align, name).model_copy(update={
+                **SMALL_STEPS, "epochs": 1, "answers": 2}) for name in ("rloo", "grpo")},
+            "stop": type(whole.align.stop)(**dict.fromkeys(type(whole.align.stop).model_fields))}),
         "merge": whole.merge.model_copy(update={"prompts": 4})})
 
 
@@ -137,7 +143,7 @@ def inputs(stage: str) -> dict[str, Path]:
     if stage == "sft":
         return {"dataset": dataset / "instructions", "base": base}
     paths = {"dataset": dataset / "preferences", "base": base, "sft": trained("sft")}
-    return paths | ({"evaluation": dataset / "evaluation"} if stage == "reward" else {})
+    return paths | ({"evaluation": dataset / "evaluation"} if stage == "reward" else {"reward": trained("reward")})
 
 
 def run_stage(stage: str, out: Path, changes: dict | None = None, **paths: Path):

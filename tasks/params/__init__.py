@@ -12,18 +12,19 @@ from typing import TypeVar, get_args
 from pydantic import BaseModel, Field, ValidationError
 
 from tasks.errors import ParamsError
+from tasks.params.alignment import Align, Dpo, Kl, Online, Ppo, Stop
 from tasks.params.data import MinRows, Prepare, Sources, SqlSource, Validate
 from tasks.params.fields import Compute, Precise, Section, Seed
 from tasks.params.search import Answers, Embed, Index, Weaviate
 from tasks.params.service import Feedback, Labelling, Nightly, Notify, Retention, Scale, Serve, Webhook
 from tasks.params.shipping import Evaluate, Gate, Page, Quantize, Release
-from tasks.params.training import Align, Base, Candidates, Dpo, Lora, Merge, Reward, Select, Sft, Training
+from tasks.params.training import Base, Candidates, Lora, Merge, Reward, Select, Sft, Steps, Training
 
 __all__ = [
-    "Align", "Answers", "Base", "Candidates", "Compute", "Dpo", "Embed", "Evaluate", "Feedback", "Gate", "Index",
-    "Labelling", "Lora", "Merge", "MinRows", "Nightly", "Notify", "Page", "Params", "Precise", "Prepare", "Quantize", "Recipe",
-    "Release", "Retention", "Reward", "Scale", "Section", "Seed", "Select", "Serve", "Sft", "Sources", "SqlSource", "Training",
-    "Validate", "Weaviate", "Webhook", "load",
+    "Align", "Answers", "Base", "Candidates", "Compute", "Dpo", "Embed", "Evaluate", "Feedback", "Gate", "Index", "Kl",
+    "Labelling", "Lora", "Merge", "MinRows", "Nightly", "Notify", "Online", "Page", "Params", "Ppo", "Precise", "Prepare",
+    "Quantize", "Recipe", "Release", "Retention", "Reward", "Scale", "Section", "Seed", "Select", "Serve", "Sft", "Sources",
+    "SqlSource", "Steps", "Stop", "Training", "Validate", "Weaviate", "Webhook", "load",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Sections of the trainings and of what stands between them: base, sft, candidates, reward, select, align, merge."""
+"""Sections of the trainings and of what stands between them: base, sft, candidates, reward, select, merge."""
 
 from __future__ import annotations
 
@@ -28,32 +28,55 @@ class Lora(Section):
     targets: list[str] | Literal["all-linear"] = Field(description="module names that get an adapter")
 
 
+class Optimizer(Section):
+    """How far and how fast an adapter is moved."""
+
+    epochs: Count = Field(description="passes over the training rows (ppo, rloo and grpo: over their prompts)")
+    learning_rate: Positive = Field(description="peak learning rate of AdamW")
+    warmup: Fraction = Field(description="share of the steps in which the rate rises from 0")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(description="AdamW's decoupled weight decay")
+    batch_size: Count = Field(description="rows (or pairs, or answers) of one forward pass")
+    accumulate: Count = Field(description="forward passes of one optimizer step")
+
+
+class Steps(Optimizer):
+    """A training of TRL's, step by step."""
+
+    log_every: Count = Field(description="optimizer steps between two points of curve.jsonl")
+    save_every: Count = Field(description="optimizer steps between two checkpoints; a multiple of log_every")
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Steps:
+        """A checkpoint between two points of the curve would lose the sums of the next point on resuming."""
+        if self.save_every % self.log_every:
+            raise ValueError(f"save_every ({self.save_every}) must be a multiple of log_every ({self.log_every})")
+        return self
+
+
 class Training(Precise):
     """What the three trainings (sft, reward, align) have in common."""
 
     lora: Lora = Field(description="the adapter that is trained")
-    epochs: Count = Field(description="passes over the training rows")
-    learning_rate: Positive = Field(description="peak learning rate of AdamW")
-    warmup: Fraction = Field(description="share of the steps in which the rate rises from 0")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(description="AdamW's decoupled weight decay")
-    batch_size: Count = Field(description="rows (or pairs) of one forward pass")
-    accumulate: Count = Field(description="forward passes of one optimizer step")
     max_length: Count = Field(description="tokens; longer rows are left out, counted and reported")
-    log_every: Count = Field(description="optimizer steps between two points of curve.jsonl")
-    save_every: Count = Field(description="optimizer steps between two checkpoints; a multiple of log_every")
     processes: Count = Field(description="processes that share each batch (torchrun), one a GPU; their number changes bits")
 
+
+class Supervised(Training, Steps):
+    """A training whose steps stand in the stage's own section."""
+
     @model_validator(mode="after")
-    def _aligned(self) -> Training:
-        """A checkpoint between two points of the curve would lose the sums of the next point on resuming."""
-        if self.save_every % self.log_every:
-            raise ValueError(f"save_every ({self.save_every}) must be a multiple of log_every ({self.log_every})")
-        if self.batch_size % self.processes:
-            raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of processes ({self.processes})")
+    def _shared(self) -> Supervised:
+        shared(self.batch_size, self.processes)
         return self
 
 
-class Sft(Training):
+def shared(batch_size: int, processes: int) -> None:
+    """ValueError unless so many processes can share a batch."""
+    if batch_size % processes:
+        raise ValueError(f"batch_size ({batch_size}) must be a multiple of processes ({processes})")
+
+
+class Sft(Supervised):
     """Supervised fine-tuning on instruction rows; the loss is on the response only."""
 
     packing: bool = Field(description="join rows to sequences of max_length tokens, with attention kept apart (bfd)")
@@ -78,31 +101,11 @@ class Select(Precise):
     batch_size: Count = Field(description="answers scored at once")
 
 
-class Reward(Training):
+class Reward(Supervised):
     """Reward model on pairs: −log σ(r_chosen − r_rejected)."""
 
     center: Annotated[float, Field(ge=0)] = Field(description="weight of (r_chosen + r_rejected)², which keeps the scores near 0")
     bins: Count = Field(description="bins of the calibration table")
-
-
-class Dpo(Section):
-    """Direct preference optimization (Rafailov et al. 2023) with terms that keep the model whole."""
-
-    beta: Positive = Field(description="temperature; larger stays nearer the reference")
-    losses: dict[str, Positive] = Field(min_length=1, description="TRL loss type → weight, e.g. sigmoid: 1, sft: 1")
-
-
-class Align(Training):
-    """Preference training of the SFT model."""
-
-    method: str = Field(description="dpo | none: nothing is trained, the aligned model is the SFT model")
-    dpo: Dpo = Field(description="what only method dpo reads")
-    samples: Count = Field(description="held-out prompts that are answered at the end, to gate on the text itself")
-    max_new_tokens: Count = Field(description="tokens after which such an answer is cut")
-    min_ended: Fraction = Field(description="least share of those answers that end by themselves")
-    min_distinct: Fraction = Field(description="least share of different texts among them")
-    max_logprob_drop: Annotated[float, Field(ge=0)] = Field(
-        description="nats a token that held-out chosen answers may lose against the SFT model")
 
 
 class Merge(Section):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks.files import read_jsonl
 from tasks.reporting.figures import Dot, Group, Line, curves, dots, percent
 from tasks.reporting.parts import Paragraph, Picture, Pictures, Section, Table
 from tasks.reporting.reading import Figures, column
-from tasks.reporting.words import interval, per_cent, plural, signed
+from tasks.reporting.words import interval, per_cent, plural, signed, stopped
 
 COIN = 0.5  # accuracy of a coin on pairs
 
@@ -89,6 +89,7 @@ def training(sft: Figures, reward: Figures, align: Figures, curve: Mapping[str, 
                 "unlikely.",
             ),
         ]
+    pictures += watched(align["looks"]) if align["steps"] else []
     table = Table(
         "Training in figures",
         ("stage", "rows or pairs", "too long, left out", "steps", "trained parameters", "last loss"),
@@ -105,6 +106,8 @@ def training(sft: Figures, reward: Figures, align: Figures, curve: Mapping[str, 
         ],
     )
     blocks = [Pictures(pictures), *map(Paragraph, untrained(reward, align))]
+    if align["stopped"]:
+        blocks.append(Paragraph(stopped(align["stopped"])))
     if align["preferred_after"] is not None:
         blocks.append(Paragraph(held_out(align)))
     return Section("training", "Training", [*blocks, table])
@@ -121,6 +124,40 @@ def untrained(reward: Figures, align: Figures) -> list[str]:
     if not align["steps"]:
         said.append("No preference training (no pairs, or align.method none): the aligned model is the SFT model.")
     return said
+
+
+def watched(looks: Sequence[Figures]) -> list[Picture]:
+    """What the watch saw on held-out prompts in the course of alignment."""
+    def points(key: str) -> list[tuple[float, float]]:
+        return [(look["step"], look[key]) for look in looks]
+
+    if len(looks) < 2:
+        return []
+    first, last = looks[0], looks[-1]
+    return [
+        Picture(
+            "Alignment: reward and KL, held out",
+            curves(
+                [Line("reward", points("reward")), Line("KL", points("kl"), "two")],
+                f"Reward of held-out answers from {first['reward']:.2f} to {last['reward']:.2f}, "
+                f"KL to {last['kl']:.2f} nats, over steps",
+            ),
+            "Mean score by the reward model; KL to the SFT model, nats an answer.",
+        ),
+        Picture(
+            "Alignment: is the model whole?",
+            curves(
+                [
+                    Line("end by themselves", points("ended")),
+                    Line("say what people chose", points("kept"), "two"),
+                    Line("different answers", points("distinct"), "three"),
+                ],
+                "Shares of held-out answers that end, that say what people chose, and that differ, over steps",
+                bounds=(0, max(1, *(look["distinct"] for look in looks))),
+            ),
+            "Greedy answers to held-out prompts. Reward that rises while these fall is no gain.",
+        ),
+    ]
 
 
 def held_out(align: Figures) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.reporting.parts import Paragraph, Table
 from tasks.reporting.reading import Figures
 from tasks.reporting.samples import LANGUAGES
-from tasks.reporting.words import megabytes, per_cent, plural, signed, tiny
+from tasks.reporting.words import megabytes, per_cent, plural, signed, stopped, tiny
 
 if TYPE_CHECKING:
     from tasks.reporting.card import Facts
@@ -106,7 +106,8 @@ def training(facts: Facts) -> list[Any]:
     stages = {"sft": "SFT", "reward": "reward model", "align": f"alignment ({facts.of('align')['method']})"}
     trained = {stage: facts.of(stage) for stage in stages}
     merge, sft, align = facts.of("merge"), trained["sft"], trained["align"]
-    settings = [(words, *(_setting(params[stage][key]) for stage in stages)) for key, words in SETTINGS.items()]
+    own = {stage: params[stage] | params[stage].get(align["method"], {}) for stage in stages}  # align's are its method's
+    settings = [(words, *(_setting(own[stage].get(key, "–")) for stage in stages)) for key, words in SETTINGS.items()]
     settings.append(("LoRA: rank, α, dropout", *(_lora(params[stage]["lora"]) for stage in stages)))
     settings.append(("adapted layers", *(_targets(params[stage]["lora"]["targets"]) for stage in stages)))
     outcome = [
@@ -140,6 +141,8 @@ def training(facts: Facts) -> list[Any]:
         dpo = params["align"]["dpo"]
         losses = ", ".join(f"{name} × {weight:g}" for name, weight in dpo["losses"].items())
         blocks.insert(2, Paragraph(f"DPO with β = {dpo['beta']:g}; losses: {losses}."))
+    if align["stopped"]:
+        blocks.append(Paragraph(stopped(align["stopped"])))
     return blocks
 
 

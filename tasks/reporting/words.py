@@ -49,3 +49,9 @@ def spoken_difference(difference: Mapping[str, Any]) -> str:
     """A Difference of shares in points with its interval: "+12.0 points (9.1 to 15.2)"."""
     low, high = (signed(100 * difference[end]) for end in ("low", "high"))
     return f"{signed(100 * difference['difference'])} points ({low} to {high})"
+
+
+def stopped(alarm: Mapping[str, Any]) -> str:
+    """That an alignment was ended before its time, and what came of it."""
+    kept = f"the checkpoint of step {alarm['kept']:,} is the aligned model" if alarm["kept"] else "the SFT model stays"
+    return f"Alignment was stopped at step {alarm['step']:,} by its rule {alarm['rule']}: {alarm['words']}; {kept}."

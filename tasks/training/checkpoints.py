@@ -13,10 +13,10 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 WORK = Path(".nightshift") / "work"
 MARKER = "complete"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers")
+KEPT = 2  # checkpoints: the newest, and the one before it while that is written
+Look = Callable[[Any, int, Path], bool]
 STALE = 7 * 24 * 3600  # seconds after which work that nobody resumed is thrown away
 
 
@@ -83,18 +85,32 @@ def newest_complete(folder: Path) -> Path | None:
     return max(complete)[1] if complete else None
 
 
-def marker_callback() -> TrainerCallback:
-    """A callback for the trainer that marks each checkpoint once it is whole."""
+def forget_old(folder: Path) -> None:
+    """Remove all checkpoints but the newest ones."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+    for checkpoint in found[:-KEPT]:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def marker_callback(look: Look | None = None) -> TrainerCallback:
+    """A callback for the trainer that marks each checkpoint once it is whole.
+
+    `look` is asked before, by the first process alone, whether the training may go on: (model, step, checkpoint) → bool.
+    """
     from transformers import TrainerCallback
 
     class Marker(TrainerCallback):
         """Marks on save; the trainer has written everything by then."""
 
-        def on_save(self, args, state, control, **_):
+        def on_save(self, args, state, control, model=None, **_):
             """`checkpoint-<step>` is complete when every process has written its part."""
             launch.wait_for_all()
+            goes_on = True
             if not environment.rank():
-                mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+                checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+                goes_on = look is None or look(model, state.global_step, checkpoint)
+                mark_complete(checkpoint)
+            control.should_training_stop |= not launch.agreed(goes_on)
 
     return Marker()
 

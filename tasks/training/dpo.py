@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tasks.training import trainers
-from tasks.training.alignment import Outcome, Task
+from tasks.training.alignment import Outcome, Task, watched
 from tasks.training.models import autocast
 from tasks.training.rows import schedule
 from tasks.training.scoring import answer_logprobs
@@ -23,20 +23,16 @@ if TYPE_CHECKING:
 
 def dpo(task: Task) -> Outcome:
     """Train an adapter by TRL's DPOTrainer and leave it, with its curve, in `task.out`."""
-    trainer = make_trainer(task)
-    trainers.train(trainer, task.work, task.cfg.processes)
-    points = trainers.curve(trainer)
-    trainers.save_adapter(trainer.model, points, task.out)
-    return Outcome(trainer.state.global_step, trainers.trainable(trainer.model), points)
+    return watched(make_trainer(task), task, task.cfg.processes)
 
 
 def make_trainer(task: Task) -> DPOTrainer:
     """TRL's trainer with the reference's log-probabilities computed."""
     from trl import DPOConfig, DPOTrainer
 
-    cfg = task.cfg
-    args = DPOConfig(**trainers.arguments(cfg, task.compute, task.seed, task.work), beta=cfg.dpo.beta,
-                     loss_type=list(cfg.dpo.losses), loss_weights=list(cfg.dpo.losses.values()),
+    cfg, own = task.cfg, task.cfg.dpo
+    args = DPOConfig(**trainers.arguments(own, cfg.processes, task.compute, task.seed, task.work), beta=own.beta,
+                     loss_type=list(own.losses), loss_weights=list(own.losses.values()), label_smoothing=own.flipped,
                      max_length=cfg.max_length, disable_dropout=cfg.lora.dropout == 0)
     trainer = DPOTrainer(model=task.policy, args=args, processing_class=task.tokenizer,
                          train_dataset=training_set(task), peft_config=trainers.lora_config(cfg.lora, "CAUSAL_LM"))
@@ -49,7 +45,7 @@ def training_set(task: Task) -> Dataset:
     sums of the reference's log-probabilities of both answers."""
     from datasets import Dataset
 
-    cfg, pairs = task.cfg, task.pairs
+    cfg, pairs = task.cfg.dpo, task.pairs
     order = schedule([max(len(p.chosen.ids), len(p.rejected.ids)) for p in pairs], [p.weight for p in pairs],
                      cfg.epochs, cfg.batch_size * cfg.accumulate, task.seed)
     with autocast(task.compute):  # as in training, so that the margin is 0 before the first step

@@ -8,9 +8,11 @@ from tasks.errors import ParamsError
 from tasks.training.alignment import Outcome, Task
 from tasks.training.dpo import dpo
 from tasks.training.none import none
+from tasks.training.online import grpo, rloo
+from tasks.training.ppo import ppo
 
 NONE = "none"
-METHODS: dict[str, Callable[[Task], Outcome]] = {"dpo": dpo, NONE: none}
+METHODS: dict[str, Callable[[Task], Outcome]] = {"dpo": dpo, "ppo": ppo, "rloo": rloo, "grpo": grpo, NONE: none}
 
 
 def method(name: str) -> Callable[[Task], Outcome]:

@@ -53,20 +53,31 @@ def score_model(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
         """(B, T) → logits (B, 1)."""
         body = getattr(model, model.base_model_prefix)
         hidden = body(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state  # (B, T, H)
-        last = attention_mask.sum(1) - 1  # (B,) the end token
-        answers = _answer_mask(input_ids, attention_mask, opening)  # (B, T)
-        wanted = answers[:, 1:].bool()
-        # Only the answers' positions go through the vocabulary: (n, V) instead of (B, T, V).
-        logits = hidden[:, :-1][wanted] @ words.to(hidden.device, hidden.dtype).T
-        logps = logits.float().log_softmax(-1).gather(1, input_ids[:, 1:][wanted][:, None])[:, 0]  # (n,)
-        grid = torch.zeros(wanted.shape, device=hidden.device).masked_scatter(wanted, logps)  # (B, T − 1), ≤ 0
-        mean = grid.sum(1) / wanted.sum(1).clamp(min=1)
-        end = hidden[torch.arange(len(hidden), device=hidden.device), last].float()
-        features = torch.cat([end / end.shape[1] ** 0.5, mean[:, None], grid.amin(1)[:, None]], 1)
-        return SequenceClassifierOutputWithPast(logits=model.score(features))
+        return SequenceClassifierOutputWithPast(logits=model.score(features(
+            hidden, words, input_ids, attention_mask, _answer_mask(input_ids, attention_mask, opening))))
 
     model.forward = forward
     return model.to(policy.device)
+
+
+def features(hidden: torch.Tensor, words: torch.Tensor, ids: torch.Tensor, attention: torch.Tensor,
+             answers: torch.Tensor) -> torch.Tensor:
+    """What the head reads, (B, H + 2): the last token's state, and mean and least log-probability of the answer's tokens.
+
+    hidden: (B, T, H) of the body; words: (V, H), the policy's output embedding; answers: (B, T) 1 at their tokens. Rows
+    stand flush left.
+    """
+    import torch
+
+    last = attention.sum(1) - 1  # (B,) the end token
+    wanted = answers[:, 1:].bool()  # (B, T − 1)
+    # Only the answers' positions go through the vocabulary: (n, V) instead of (B, T, V).
+    logits = hidden[:, :-1][wanted] @ words.to(hidden.device, hidden.dtype).T
+    logps = logits.float().log_softmax(-1).gather(1, ids[:, 1:][wanted][:, None])[:, 0]  # (n,)
+    grid = torch.zeros(wanted.shape, device=hidden.device).masked_scatter(wanted, logps)  # (B, T − 1), ≤ 0
+    mean = grid.sum(1) / wanted.sum(1).clamp(min=1)
+    end = hidden[torch.arange(len(hidden), device=hidden.device), last].float()
+    return torch.cat([end / end.shape[1] ** 0.5, mean[:, None], grid.amin(1)[:, None]], 1)
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -1,4 +1,4 @@
-"""What the three TRL trainers share: arguments, checkpoints, the learning curve, and an adapter folder without noise.
+"""What the TRL trainers share: arguments, checkpoints, the learning curve, and an adapter folder without noise.
 
 Precision is stated, never inherited (TRL's default is bf16), and so is everything else that would change the bits.
 """
@@ -6,13 +6,15 @@ Precision is stated, never inherited (TRL's default is bf16), and so is everythi
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import environment
+from tasks.errors import ModelError
 from tasks.files import read_json, write_json, write_jsonl
-from tasks.params import Compute, Lora, Training
+from tasks.params import Compute, Lora, Steps
 from tasks.progress import log
 from tasks.training import checkpoints, launch
 from tasks.training.models import device_of
@@ -25,24 +27,33 @@ if TYPE_CHECKING:
 NOT_IN_CURVE = ("epoch", "num_tokens", "total_flos")
 
 
-def arguments(cfg: Training, compute: Compute, seed: int, work: Path) -> dict[str, Any]:
-    """Keyword arguments for SFTConfig, RewardConfig and DPOConfig alike.
+class NotFinite(ModelError):
+    """A loss or gradient that is no number."""
+
+
+def arguments(cfg: Steps, processes: int, compute: Compute, seed: int, work: Path) -> dict[str, Any]:
+    """Keyword arguments for the configurations of all TRL trainers alike.
 
     One epoch, in sequence: the passes over the rows are laid out by rows.schedule.
     """
-    # torch.sqrt is MKL's, which approximates as each processor's makers do; the fused optimizer takes the exact square root.
-    optimizer = "adamw_torch_fused" if compute.reproducible == "any-x86" else "adamw_torch"
     return {
         "output_dir": str(work), "num_train_epochs": 1, "train_sampling_strategy": "sequential",
-        "per_device_train_batch_size": cfg.batch_size // cfg.processes, "per_device_eval_batch_size": cfg.batch_size,
+        "per_device_train_batch_size": cfg.batch_size // processes, "per_device_eval_batch_size": cfg.batch_size,
         "gradient_accumulation_steps": cfg.accumulate, "gradient_checkpointing": False,
         "learning_rate": cfg.learning_rate, "warmup_steps": cfg.warmup, "lr_scheduler_type": "linear",
-        "weight_decay": cfg.weight_decay, "max_grad_norm": 1.0, "optim": optimizer,
-        "logging_steps": cfg.log_every, "save_strategy": "steps", "save_steps": cfg.save_every, "save_total_limit": 2,
+        "weight_decay": cfg.weight_decay, "max_grad_norm": 1.0, "optim": "adamw_torch_fused" if fused(compute) else "adamw_torch",
+        "logging_steps": cfg.log_every, "logging_nan_inf_filter": False,
+        "save_strategy": "steps", "save_steps": cfg.save_every, "save_total_limit": checkpoints.KEPT,
         "eval_strategy": "no", "report_to": "none", "disable_tqdm": True, "dataloader_num_workers": 0,
         "dataloader_pin_memory": False, "seed": seed, "data_seed": seed,
         "fp16": compute.precision == "fp16", "bf16": compute.precision == "bf16", "use_cpu": device_of(compute).type == "cpu",
     }
+
+
+def fused(compute: Compute) -> bool:
+    """Whether AdamW is the fused one: torch.sqrt is MKL's, which approximates as each processor's makers do; the fused
+    optimizer takes the exact square root."""
+    return compute.reproducible == "any-x86"
 
 
 def lora_config(lora: Lora, task: str) -> LoraConfig:
@@ -63,19 +74,23 @@ def untrained(model: PreTrainedModel, lora: Lora, task: str, seed: int) -> PeftM
     return get_peft_model(model, lora_config(lora, task))
 
 
-def train(trainer: Any, work: Path, processes: int) -> None:
+def train(trainer: Any, work: Path, processes: int, look: checkpoints.Look | None = None) -> None:
     """Train, from the newest complete checkpoint in `work` where there is one, and mark the checkpoints made.
 
-    Of several `processes` the first alone returns.
+    `look` may end it at a checkpoint. NotFinite when the loss is no number. Of several `processes` the first alone returns.
     """
     launch.expect(processes)
     trainer.remove_callback(_printer())
-    trainer.add_callback(checkpoints.marker_callback())
+    trainer.add_callback(checkpoints.marker_callback(look))
     trainer.add_callback(_progress())
     newest = launch.agreed(None if environment.rank() else checkpoints.newest_complete(work))
     checkpoints.say_resume(newest)
-    with answers_only_head():
-        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    try:
+        with answers_only_head():
+            trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    except NotFinite:
+        launch.leave_the_first_alone()
+        raise
     launch.leave_the_first_alone()
 
 
@@ -101,11 +116,11 @@ def curve(trainer: Any) -> list[dict[str, float]]:
     """The logged points, {"step", "loss", "learning_rate", "grad_norm", …}, without what differs between equal runs."""
     points = []
     for entry in trainer.state.log_history:
-        if "loss" in entry:
+        if "loss" in entry and math.isfinite(entry["loss"]):
             points.append({key: round(float(value), 6) if key != "step" else value for key, value in entry.items()
-                           if key not in NOT_IN_CURVE and not key.endswith(("runtime", "per_second"))})
-    if not points:  # fewer steps than log_every: the mean over all of them is the one point
-        last = trainer.state.log_history[-1]
+                           if key not in NOT_IN_CURVE and not key.endswith(("time", "per_second"))})
+    last = trainer.state.log_history[-1] if trainer.state.log_history else {}
+    if not points and math.isfinite(last.get("train_loss", math.nan)):  # fewer steps than log_every: the mean over all of them
         points.append({"step": last["step"], "loss": round(float(last["train_loss"]), 6)})
     return points
 
@@ -115,7 +130,7 @@ def save_adapter(model: Any, points: Sequence[dict[str, float]], out: Path) -> N
 
     PEFT writes its target modules in set order and a README with the place of the base model; neither is stable.
     """
-    model.save_pretrained(out, safe_serialization=True, save_embedding_layers=False)
+    model.save_pretrained(out, safe_serialization=True, save_embedding_layers=False, selected_adapters=["default"])
     (out / "README.md").unlink(missing_ok=True)
     config = read_json(out / "adapter_config.json")
     config["base_model_name_or_path"] = None  # the graph says what it sits on
@@ -144,8 +159,12 @@ def _progress() -> TrainerCallback:
         """One line at each point of the curve."""
 
         def on_log(self, args, state, control, logs=None, **_):
-            """Step, loss and, for pairs, how many are the right way round."""
+            """Step, loss and, for pairs, how many are the right way round. NotFinite where it is no number."""
             if logs and "loss" in logs:
+                for name in ("loss", "grad_norm"):
+                    if not math.isfinite(float(logs.get(name, 0.0))):
+                        raise NotFinite(f"step {state.global_step}", f"{name} is {float(logs[name])}",
+                                        "lower learning_rate, or take precision fp32")
                 right = logs.get("accuracy", logs.get("rewards/accuracies"))
                 pairs = f", pairs right {float(right):.2f}" if right is not None else ""
                 log(f"step {state.global_step}/{state.max_steps}: loss {float(logs['loss']):.4f}{pairs}")

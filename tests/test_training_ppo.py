@@ -1,0 +1,175 @@
+"""PPO's loop on a tiny real model: where it starts, that it learns, that a kill changes no byte, and that steps can be split."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import training_fixtures as tiny
+
+from tasks.errors import DataError
+from tasks.files import read_jsonl, sha256_tree
+from tasks.training import checkpoints, ppo
+from tasks.training.alignment import Task
+from tasks.training.backbone import POLICY, REWARD, Judge, logps_of, using
+from tasks.training.models import load_policy, set_up
+from tasks.training.rewards import load_reward, score
+from tasks.training.rows import encode_pairs
+from tasks.training.watch import Watch
+
+ROOT = Path(__file__).parents[1]
+
+
+def a_task(work: Path, **changes) -> Task:
+    """A task of method ppo on the shared tiny world; `changes` in its own section."""
+    params = tiny.params()
+    cfg = params.align.model_copy(update={"method": "ppo", "ppo": params.align.ppo.model_copy(update=changes)})
+    set_up(params.compute, params.seed.value)
+    policy, tokenizer = load_policy(tiny.world() / "base", [tiny.trained("sft")], params.compute)
+    pairs, _ = encode_pairs(tokenizer, tiny.preference_rows(16), cfg.max_length, "x")
+    judge = Judge(tiny.trained("reward"), tokenizer)
+    watch = Watch(cfg, 7, tokenizer, [], judge, work)
+    return Task(cfg, params.compute, 7, policy, tokenizer, pairs, judge, watch, work, work / "out")
+
+
+def test_the_judge_says_what_the_reward_model_says(tmp_path):
+    """On the policy's backbone or as a model of its own: one score, and the policy's adapter is as it was."""
+    task = a_task(tmp_path)
+    learner = ppo.begin(task)
+    prompts = [pair.chosen.ids[: -sum(pair.chosen.mask)] for pair in task.pairs]
+    answers = [pair.chosen.ids[-sum(pair.chosen.mask):] for pair in task.pairs]
+    found = task.judge.score(learner.model, prompts, answers, 4)
+    model, tokenizer = load_reward(tiny.world() / "base", tiny.trained("sft"), tiny.trained("reward"), task.compute)
+    own = score(model, tokenizer, [pair.messages for pair in task.pairs], [pair.answers[0] for pair in task.pairs])
+    assert found == pytest.approx(own, abs=1e-4)
+    assert learner.model.active_adapter == POLICY and REWARD not in learner.model.peft_config
+
+
+def test_what_the_judge_reads_cannot_be_written_by_the_policy(tmp_path):
+    """An answer that opens a second answer is judged as a whole: the score is not that of its last part."""
+    task = a_task(tmp_path)
+    learner, pair = ppo.begin(task), task.pairs[0]
+    cut = len(pair.chosen.ids) - sum(pair.chosen.mask)
+    prompt, answer = pair.chosen.ids[:cut], pair.chosen.ids[cut:]
+    plain = task.tokenizer("<|im_start|>assistant\n", add_special_tokens=False)["input_ids"]
+    bad = pair.rejected.ids[cut:-1]
+    whole, part = task.judge.score(learner.model, [prompt, [*prompt, *bad, *plain]], [[*bad, *plain, *answer], answer], 2)
+    assert whole != pytest.approx(part, abs=1e-4)
+
+
+def test_policy_and_reference_begin_as_one(tmp_path):
+    """B = 0: no KL, every ratio is 1, and the reference is the SFT model to the bit; the values begin at the mean score."""
+    task = a_task(tmp_path)
+    plain = load_policy(tiny.world() / "base", [tiny.trained("sft")], task.compute)[0]
+    learner = ppo.begin(task)
+    prompts = ppo.prompts_of(task)[:4]
+    answers = [(5, 6, 7), (8,), (9, 10), (11, 12, 13, 14)]
+    import torch
+
+    with torch.no_grad():
+        ours = logps_of(learner.model, prompts, answers, task.tokenizer.pad_token_id)[0]
+        theirs = logps_of(plain, prompts, answers, task.tokenizer.pad_token_id)[0]
+        with using(learner.model, None):
+            reference = logps_of(learner.model, prompts, answers, task.tokenizer.pad_token_id)[0]
+    assert torch.equal(ours, theirs) and torch.equal(reference, theirs)
+    rollout = ppo.sample(task, learner, prompts)
+    assert rollout.figures["kl"] == 0.0
+    values = rollout.values[rollout.mask.bool()]
+    assert values.tolist() == pytest.approx([rollout.figures["score"]] * len(values), abs=1e-4)
+
+
+def test_a_round_makes_good_answers_likelier(tmp_path):
+    """What had an advantage gained, what had none lost: the surrogate Σ ρA rises over a round."""
+    task = a_task(tmp_path, learning_rate=5e-3, warmup=0.0, passes=4)
+    learner = ppo.begin(task)
+    rollout = ppo.sample(task, learner, ppo.prompts_of(task)[:16])
+    ppo.train(task, learner, rollout, 1)
+    import torch
+
+    with torch.no_grad():
+        after = logps_of(learner.model, rollout.prompts, rollout.answers, task.tokenizer.pad_token_id)[0]
+    assert float((((after - rollout.old).exp() - 1) * rollout.advantages * rollout.mask).sum()) > 0
+
+
+def test_accumulated_batches_are_one_step(tmp_path):
+    """Batches of 4, twice, have the gradient of one of 8: the tokens weigh alike, wherever they are."""
+    import torch
+
+    def gradients(size: int, accumulate: int) -> list:
+        task = a_task(tmp_path, batch_size=size, accumulate=accumulate)
+        learner = ppo.begin(task)
+        rollout = ppo.sample(task, learner, ppo.prompts_of(task)[:8])
+        tokens = float(rollout.mask.sum())
+        for start in range(0, 8, size):
+            ppo.backward(task, learner, rollout, list(range(start, start + size)), tokens)
+        return [p.grad for p in learner.weights().values() if p.grad is not None]
+
+    both, whole = gradients(4, 2), gradients(8, 1)
+    assert len(both) == len(whole) > 0
+    for ours, theirs in zip(both, whole, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+def test_the_plan_of_rounds():
+    """Every pass has its own order; what does not fill the last round is left out; few prompts come again."""
+    cfg = tiny.params().align.ppo.model_copy(update={"epochs": 2, "rollout": 4})
+    plan = ppo.rounds_of(5, cfg, 1)
+    assert [len(one) for one in plan] == [4, 4] and plan == ppo.rounds_of(5, cfg, 1) != ppo.rounds_of(5, cfg, 2)
+    assert sorted(plan[0] + plan[1][:1]) == [0, 1, 2, 3, 4]
+    assert [sorted(one) for one in ppo.rounds_of(2, cfg.model_copy(update={"epochs": 1}), 1)] == [[0, 0, 1, 1]]
+
+
+def test_no_room_for_an_answer(tmp_path):
+    """Said before anything is sampled."""
+    task = a_task(tmp_path)
+    with pytest.raises(DataError, match="no prompt leaves room for an answer of 12 tokens"):
+        ppo.prompts_of(Task(**vars(task) | {"cfg": task.cfg.model_copy(update={"max_length": 20})}))
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = [{root!r}, {tests!r}]
+from tasks import environment
+environment.apply()
+from pathlib import Path
+import training_fixtures as tiny
+from tasks.training import checkpoints
+tiny.world = lambda: Path({world!r})
+tiny.trained = lambda stage: tiny.world() / stage
+mark, seen = checkpoints.mark_complete, []
+
+def mark_then_die(checkpoint):
+    seen.append(checkpoint)
+    if len(seen) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)  # all of the third is written but its mark
+    mark(checkpoint)
+
+checkpoints.mark_complete = mark_then_die
+own = type(getattr(tiny.params().align, {method!r})).model_validate_json({own!r})
+tiny.run_stage("align", Path({out!r}), {{"method": {method!r}, {method!r}: own}}, **tiny.inputs("align"))
+"""
+
+
+@pytest.mark.parametrize("method", ["ppo", "rloo"])
+def test_kill_9_changes_no_byte(tmp_path, method):
+    """Twice the same from the same seed; and killed at its third checkpoint it goes on from the second to the same bytes."""
+    cfg = tiny.params().align
+    own = getattr(cfg, method).model_copy(update={"save_every": 1} if method == "ppo" else {"save_every": 2, "epochs": 2})
+    changes = {"method": method, method: own}
+    report = tiny.run_stage("align", tmp_path / "whole", changes, **tiny.inputs("align"))
+    assert report.method == method and report.steps >= 6 and len(report.looks) >= 4
+    tiny.run_stage("align", tmp_path / "again", changes, **tiny.inputs("align"))
+    assert sha256_tree(tmp_path / "again") == sha256_tree(tmp_path / "whole")
+    code = KILLED.format(root=str(ROOT), tests=str(ROOT / "tests"), world=str(tiny.world()), out=str(tmp_path / "dead"),
+                         method=method, own=own.model_dump_json())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    (work,) = (tiny.world() / checkpoints.WORK).glob("align-*")
+    assert len([one for one in work.glob("checkpoint-*") if (one / checkpoints.MARKER).is_file()]) >= 1
+    tiny.run_stage("align", tmp_path / "out", changes, **tiny.inputs("align"))
+    assert sha256_tree(tmp_path / "out") == sha256_tree(tmp_path / "whole")
+    assert read_jsonl(tmp_path / "out" / "curve.jsonl") and not os.path.exists(work)
