@@ -106,7 +106,7 @@ def training(facts: Facts) -> list[Any]:
     stages = {"sft": "SFT", "reward": "reward model", "align": f"alignment ({facts.of('align')['method']})"}
     trained = {stage: facts.of(stage) for stage in stages}
     merge, sft, align = facts.of("merge"), trained["sft"], trained["align"]
-    own = {stage: params[stage] | params[stage].get(align["method"], {}) for stage in stages}  # align's are its method's
+    own = {stage: {**params[stage], **params[stage].get(align["method"], {})} for stage in stages}  # align's are its method's
     settings = [(words, *(_setting(own[stage].get(key, "–")) for stage in stages)) for key, words in SETTINGS.items()]
     settings.append(("LoRA: rank, α, dropout", *(_lora(params[stage]["lora"]) for stage in stages)))
     settings.append(("adapted layers", *(_targets(params[stage]["lora"]["targets"]) for stage in stages)))
