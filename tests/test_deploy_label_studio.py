@@ -11,7 +11,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -22,6 +21,7 @@ from deploy.label_studio_install import SERVER
 from deploy.processes import free_ports
 from tasks.errors import ServiceError
 from tests.labelling_fixtures import client
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,14 +38,6 @@ def listeners(port: int) -> set[str]:
     """Addresses on which somebody listens at this port, as the kernel writes them."""
     lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
     return {line[1].split(":")[0] for line in lines if line[1].endswith(f":{port:04X}") and line[3] == "0A"}
-
-
-def until(true, seconds: float = 120) -> None:
-    """Wait for it."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def test_a_taken_port_is_refused(tmp_path, capsys):
@@ -118,7 +110,8 @@ def test_make_label_studio_does_all(tmp_path, label_studio):
     output = tmp_path / "said"
     with output.open("w") as file:
         words = [sys.executable, "-c", code, str(port), str(tmp_path)]
-        server = subprocess.Popen(words, stdout=file, stderr=file, cwd=ROOT, env=env)
+        heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  (a shell's background job would ignore it)
+        server = subprocess.Popen(words, stdout=file, stderr=file, cwd=ROOT, env=env, preexec_fn=heard)
     try:
         until(lambda: "Ctrl-C ends it" in output.read_text() or server.poll() is not None)
         said, kept = output.read_text(), tmp_path / ".nightshift" / "secrets.env"
@@ -135,7 +128,7 @@ def test_make_label_studio_does_all(tmp_path, label_studio):
         assert all(f"/projects/{one['id']}/" in said for one in made)
         [child] = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
         server.send_signal(signal.SIGINT)
-        assert server.wait(180) == 0 and not alive(int(child))
+        assert server.wait(PATIENCE) == 0 and not alive(int(child))
     finally:
         server.kill()
         server.wait()

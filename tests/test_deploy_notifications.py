@@ -25,6 +25,7 @@ from tasks.params.service import About
 from tests import minigraph
 from tests.test_deploy_messages import NAMES, NASTY, of_run
 from tests.up_fixtures import Up, block, commit, running
+from tests.waiting import until
 
 pytestmark = pytest.mark.service
 TOKEN = "geheim-4711"
@@ -51,10 +52,7 @@ class Ears:
 
     def hear(self, subject: str) -> str:
         """The text of the first message not yet asked for whose subject has this; waits for it."""
-        end = time.monotonic() + 90
-        while not (found := [one for one in self.heard if subject in one["subject"]]):
-            assert time.monotonic() < end, (subject, self.heard)
-            time.sleep(0.1)
+        found = until(lambda: [one for one in self.heard if subject in one["subject"]], lambda: (subject, self.heard))
         self.heard.remove(found[0])
         return found[0]["text"]
 
@@ -207,10 +205,7 @@ def test_a_night_that_fails_and_one_that_is_killed(here, ears):
     stage.write_text(before)
     (root / ".nightshift/sleep").write_text("sft=60")
     run = begin(here, "killed\n")
-    end = time.monotonic() + 120
-    while not any("stage.py sft" in command for command in here.processes().values()):
-        assert time.monotonic() < end, here.told(run)
-        time.sleep(0.1)
+    until(lambda: any("stage.py sft" in command for command in here.processes().values()), lambda: here.told(run))
     os.kill(int(here.api.get(f"/flow_runs/{run}").json()["infrastructure_pid"]), signal.SIGKILL)
     said = ears.hear("Nightshift: nightly: Crashed")
     assert "exited with status code: -9" in said and said.endswith(f"{run} by {TOKEN}"), said

@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +23,9 @@ from tasks import git
 from tests import minigraph
 from tests.container_fixtures import DEPLOY, ROOT
 from tests.up_fixtures import block
+from tests.waiting import until
 
 CONTAINERS = DEPLOY / "containers"
-PATIENCE = 90.0  # seconds for the server to look at what was deployed; it does every few
 
 
 def run(script: str, *words: str, folder: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
@@ -188,9 +187,7 @@ def lasting(tmp_path) -> Iterator[str]:
     with open(tmp_path / "log", "wb") as log:
         server = subprocess.Popen(words, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + PATIENCE
-        while answers.why_not(f"http://127.0.0.1:{port}/api/health") and time.monotonic() < end:
-            time.sleep(0.5)
+        until(lambda: not answers.why_not(f"http://127.0.0.1:{port}/api/health"), tmp_path / "log")
         yield f"http://127.0.0.1:{port}/api"
     finally:
         server.terminate()
@@ -217,10 +214,8 @@ def test_deployed_schedules_become_runs_and_a_pause_outlasts_a_deployment(lastin
         there = {one.name: one for one in client.read_deployments() if (one.job_variables or {}).get("working_dir") == home}
         assert there.keys() == {"nightly", "collect", "label", "reindex", "promote", "rollback"}
         nights = DeploymentFilter(id=DeploymentFilterId(any_=[there["nightly"].id]))
-        end = time.monotonic() + PATIENCE
-        while not (planned := client.read_flow_runs(deployment_filter=nights)) and time.monotonic() < end:
-            time.sleep(0.5)
-        assert planned and all(one.auto_scheduled for one in planned)
+        planned = until(lambda: client.read_flow_runs(deployment_filter=nights))
+        assert all(one.auto_scheduled for one in planned)
         client.update_work_pool("nightshift", WorkPoolUpdate(is_paused=True))
         block(httpx.Client(base_url=lasting, trust_env=False), "custom-webhook/team", name="team", url="http://127.0.0.1:1/")
         again = run("deploy.sh", folder=tmp_path, PREFECT_API_URL=lasting, NIGHTSHIFT_HOME=home)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from tasks import params
 from tasks.doctor import messages
 from tasks.doctor.findings import Finding, Place
 from tests.up_fixtures import block
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 HIDDEN = "geheim-4711"  # in the webhook's address
@@ -101,8 +101,8 @@ def test_a_message_that_did_not_get_out(here, monkeypatch, kind, data):
     event = {"id": str(uuid4()), "occurred": "2026-11-24T02:00:00Z", "event": "nightshift.released",
              "resource": {"prefect.resource.id": "nightshift.release.x", "prefect.resource.name": "x"}}  # fmt: skip
     assert here.api.post("/events", json=[event]).is_success
-    end = time.monotonic() + 60
-    while "did not get out" not in (said := here.look(block=f"{kind}/lost", about=["released"]))[0][1]:
-        assert time.monotonic() < end, said
-        time.sleep(0.5)  # the server writes events in batches
+    def look() -> list:
+        return here.look(block=f"{kind}/lost", about=["released"])
+
+    said = until(lambda: found if "did not get out" in (found := look())[0][1] else None, look)  # events are written in batches
     assert said[0][0] == "warning" and said[0][1].startswith("the last message about released did not get out (20")

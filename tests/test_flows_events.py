@@ -19,6 +19,7 @@ from tasks import promote, records
 from tasks.files import read_json, write_json
 from tests import minigraph
 from tests.test_promote import night as leave
+from tests.waiting import until
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -46,10 +47,10 @@ class Told:
 
     def __call__(self, least: int) -> list[str]:
         """The first words of each, once there are so many; the server writes them in batches."""
-        end = time.monotonic() + 60
-        while len(new := [one for one in self._all() if one["id"] not in self.seen]) < least:
-            assert time.monotonic() < end, new
-            time.sleep(0.2)
+        def fresh() -> list[dict]:
+            return [one for one in self._all() if one["id"] not in self.seen]
+
+        new = until(lambda: found if len(found := fresh()) >= least else None, fresh)
         self.seen |= {one["id"] for one in new}
         return [one["payload"]["said"] for one in new]
 

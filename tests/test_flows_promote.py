@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from test_promote import night as leave
 
 from tasks import approval, lock, promote, records
 from tasks.files import read_json
+from tests.waiting import until
 
 SECONDS = 60
 
@@ -75,11 +75,7 @@ def runs(root: Path, *names: str) -> list:
 
 def waiting(root: Path):
     """The one run that is paused there, as soon as it is."""
-    end = time.monotonic() + SECONDS
-    while not (found := runs(root, "Paused")):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    return found[0]
+    return until(lambda: runs(root, "Paused"))[0]
 
 
 def resume(run, **said: str) -> str:

@@ -10,19 +10,18 @@ import minigraph
 import pytest
 import yaml
 from test_flows_nightly import GIT
-from test_labelling_wakes import healthy, program, until
+from test_labelling_wakes import healthy, program
 
 from deploy.processes import free_ports
 from tasks import records
 from tests.browser import PROGRAMS
 from tests.browser import program as installed
+from tests.waiting import PATIENCE, until
 
 pytestmark = [
     pytest.mark.service,
     pytest.mark.skipif(installed() is None, reason=f"tier service: no browser here ({', '.join(PROGRAMS)})"),
 ]
-
-SECONDS = 300  # that a machine with much else to do may need for a step
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def root(tmp_path, monkeypatch) -> Path:
     params.write_text(params.read_text().replace("approval: auto", "approval: manual"))
     start = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with program(log, *start, cwd=root):
-        until(lambda: healthy(url), log, SECONDS)
+        until(lambda: healthy(url), log)
         yield root
 
 
@@ -79,12 +78,12 @@ def test_a_person_says_no_and_then_yes(root, tmp_path):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=installed(), args=["--no-sandbox"])
         page = browser.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(1000 * PATIENCE)
         with program(log, sys.executable, "-m", "flows.nightly", "--no-push", cwd=root) as night:
-            until(asked, log, SECONDS)
+            until(asked, log)
             name = records.candidate(root)[0][:8]
             question = answer(page, asked()[0], "reject", "<i>too curt</i>")
-            until(lambda: night.poll() is not None, log, SECONDS)
+            until(lambda: night.poll() is not None, log)
         assert f"Make candidate {name} live? Nothing is live yet." in question and re.search(r"right %\s+50\.0", question)
         assert re.search(r"the gate lets it out\s+the milk", question)
         assert f"{name} was rejected by Ada (<i>too curt</i>); nothing is live yet" in log.read_text() and night.returncode == 0
@@ -93,9 +92,9 @@ def test_a_person_says_no_and_then_yes(root, tmp_path):
             f"Rejected {name}|Rejected by Ada (<i>too curt</i>)"
         )
         with program(log, sys.executable, "-m", "flows.promote", "--again", "--no-push", cwd=root) as again:
-            until(asked, log, SECONDS)
+            until(asked, log)
             answer(page, asked()[0], "approve", "well then")
-            until(lambda: again.poll() is not None, log, SECONDS)
+            until(lambda: again.poll() is not None, log)
         browser.close()
     live = records.live(root)
     assert live.endswith(name) and f"{live} is live, approved by Ada (well then)" in log.read_text() and again.returncode == 0

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from tasks.errors import NightshiftError, ParamsError, ServiceError
 from tasks.labelling import secrets
 from tests import label_studio_fixtures as fake
 from tests.label_studio_fixtures import TOKEN
+from tests.waiting import until
 
 REPOSITORY = Path(__file__).parent.parent
 SECRET = "0123456789abcdef0123"
@@ -56,10 +56,8 @@ def test_the_program(tmp_path, api):
         words = [sys.executable, "-m", "flows.webhook"]
         program = subprocess.Popen(words, cwd=repository(tmp_path, studio.url), env=env, stdout=said, stderr=said)
         try:
-            end = time.monotonic() + 90
-            while "listening on" not in (tmp_path / "said").read_text():
-                assert program.poll() is None and time.monotonic() < end, (tmp_path / "said").read_text()
-                time.sleep(0.05)
+            until(lambda: program.poll() is not None or "listening on" in (tmp_path / "said").read_text(), tmp_path / "said")
+            assert program.poll() is None, (tmp_path / "said").read_text()
             hooks = list(studio.webhooks.values())
             assert {hook["project"] for hook in hooks} == set(studio.projects) == {1, 2, 3}
             (url,) = {hook["url"] for hook in hooks}
@@ -75,8 +73,7 @@ def test_the_program(tmp_path, api):
         finally:
             program.kill()
             program.wait()
-    while len(found := events(api, EVENT)) < before + 2 and time.monotonic() < end:
-        time.sleep(0.1)  # the server writes them in batches
+    found = until(lambda: new if len(new := events(api, EVENT)) >= before + 2 else None)  # the server writes them in batches
     assert [event["payload"] for event in found[: len(found) - before]] == [{"judgements": 2}] * 2
     assert found[0]["resource"]["prefect.resource.id"] == "nightshift.labelling"
     told = (tmp_path / "said").read_text()

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -24,9 +23,9 @@ from tasks import params
 from tasks.labelling import html
 from tasks.labelling.label_studio import connect
 from tests.labelling_fixtures import a_task, client
+from tests.waiting import until
 
 pytestmark = pytest.mark.service
-SECONDS = 120
 
 
 @contextlib.contextmanager
@@ -44,14 +43,6 @@ def program(log: Path, *words: str, cwd: Path) -> Iterator[subprocess.Popen]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def until(found, log: Path, seconds: float = SECONDS) -> None:
-    """Wait until `found` says so; what the program has said stands in the error."""
-    end = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < end, log.read_text(errors="replace")[-3000:]
-        time.sleep(0.2)
 
 
 def healthy(url: str) -> bool:

@@ -24,9 +24,9 @@ from deploy.processes import free_ports
 from flows import server
 from tasks import git, records
 from tests import killing, minigraph
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.service
-PATIENCE = 120.0
 MARK = "NIGHTSHIFT_TEST_RECOVERY"
 
 
@@ -97,11 +97,11 @@ class House:
             found = self.at_work().items()
             return max((n for n, command in found if part in command and not re.search(r"guard\.py|/bin/sh", command)), default=0)
 
-        return soon(one, part)
+        return until(one, part)
 
     def nobody_is_left(self) -> None:
         """All have ended within the guards' grace."""
-        soon(lambda: not self.at_work(), str(self.at_work()), 10)
+        until(lambda: not self.at_work(), str(self.at_work()), 10)
 
     def hashes(self) -> dict:
         """What dvc.lock says. Its stages stand in the order in which they first came through, so its bytes may differ."""
@@ -117,15 +117,6 @@ class House:
         assert subjects.count(f"Release {live}") == 1
         assert minigraph.run(self.origin, "git", "rev-parse", "main").strip() == git.head(self.root)
         assert minigraph.dvc(self.root, "status", "--cloud", "--quiet") == ""
-
-
-def soon(ask, what: str, seconds: float = PATIENCE):
-    """The first answer that counts."""
-    deadline = time.monotonic() + seconds
-    while not (found := ask()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture

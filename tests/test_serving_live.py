@@ -24,6 +24,7 @@ from tasks.serving import parts, releases
 from tasks.serving.live import Live
 from tests import minigraph
 from tests.serving_fixtures import Two, flip, folders, question, sections, serving, two_releases, waiting
+from tests.waiting import until
 
 WHEN = "When does Oakleigh open?"
 CHAT = "/v1/chat/completions"
@@ -33,14 +34,6 @@ CHAT = "/v1/chat/completions"
 def made(tmp_path) -> Two:
     """A repository with two releases, the later one live."""
     return two_releases(tmp_path)
-
-
-def until(true, seconds: float = 180) -> None:
-    """Wait for it."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_twenty_switches_under_load(made):

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -36,6 +35,7 @@ from tests.rag_fixtures import ROOT, STARTER, write_transformer
 from tests.test_rag_embedder import CFG, WORDS
 from tests.test_rag_embedder import CPU as TWO
 from tests.test_rag_vectors import write_documents
+from tests.waiting import until
 
 CPU = TWO.model_copy(update={"threads": 1})
 RAY = Scale(engine="ray", address=None, workers=2, start_seconds=120)
@@ -108,7 +108,7 @@ def test_the_keeper_ends_what_is_marked_and_removes_its_folder(tmp_path):
             for path in (other, folder)]
     mine = open(folder / "mine", "w")  # noqa: SIM115  (a keeper leaves alone who has started it)
     try:
-        wait_for(lambda: not stale.exists())
+        until(lambda: not stale.exists())
         assert ours.poll() is None and logging.poll() is None and folder.exists()
         kept[1].stdin.close()
         assert ours.wait(20) == logging.wait(20) == -signal.SIGKILL and kept[1].wait(20) == 0 and not folder.exists()
@@ -120,15 +120,6 @@ def test_the_keeper_ends_what_is_marked_and_removes_its_folder(tmp_path):
             process.stdin.close()
         for process in (theirs, ours, logging, *kept):
             process.wait()
-
-
-def wait_for(what, seconds: float = 90.0):
-    """The first true value of `what()`."""
-    deadline = time.monotonic() + seconds
-    while not (value := what()):
-        assert time.monotonic() < deadline, "it has not come to that"
-        time.sleep(0.02)
-    return value
 
 
 def ray_of(stage: int) -> Path | None:
@@ -177,7 +168,7 @@ def test_two_workers_sample_what_one_process_does_and_one_may_die(world, tmp_pat
     killed = []
 
     def kill() -> None:
-        killed.extend(wait_for(at_work)[:1])
+        killed.extend(until(at_work)[:1])
         os.kill(killed[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
@@ -201,14 +192,14 @@ def test_a_killed_stage_leaves_no_ray_and_the_next_one_goes_on(tmp_path, monkeyp
     words = [sys.executable, "-m", "tasks", "embed", "--documents", "documents", "--starter", STARTER, "--out", "out",
              "--metrics", "metrics.json"]
     stage = subprocess.Popen(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
-    wait_for(lambda: list((tmp_path / ".nightshift").rglob("*.parquet")) or stage.poll() is not None)
+    until(lambda: list((tmp_path / ".nightshift").rglob("*.parquet")) or stage.poll() is not None)
     folder = ray_of(stage.pid)
     sockets = [one for pid in keeper.marked(folder) for one in psutil.Process(pid).net_connections() if one.status == "LISTEN"]
     assert len(sockets) > 3 and {one.laddr.ip.removeprefix("::ffff:") for one in sockets} == {"127.0.0.1"}
     assert stage.poll() is None
     stage.kill()
     stage.communicate()
-    wait_for(lambda: not folder.exists(), 20)
+    until(lambda: not folder.exists())
     assert not keeper.marked(folder)
     monkeypatch.chdir(tmp_path)
     whole = load(tmp_path / "params.yaml")

@@ -6,7 +6,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from tasks.files import read_jsonl, sha256_tree, write_jsonl
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
@@ -96,11 +96,3 @@ def at_work(folder: Path) -> list[str]:
             if (entry / "cwd").resolve() == folder and (command := (entry / "cmdline").read_bytes()):
                 found.append(command.replace(b"\0", b" ").decode())
     return found
-
-
-def until(what, seconds: float = 300) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

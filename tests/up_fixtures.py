@@ -16,6 +16,7 @@ import httpx
 from deploy.processes import free_ports
 from tasks import home
 from tests import killing, minigraph
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -47,11 +48,10 @@ class Up:
 
     def wait(self, run: str, *types: str) -> dict:
         """The state of a run once it is of one of these types, or has ended."""
-        deadline = time.monotonic() + 180
-        while (state := self.api.get(f"/flow_runs/{run}").json()["state"])["type"] not in {*types, *ENDED}:
-            assert time.monotonic() < deadline, state
-            time.sleep(0.2)
-        return state
+        def state() -> dict:
+            return self.api.get(f"/flow_runs/{run}").json()["state"]
+
+        return until(lambda: found if (found := state())["type"] in {*types, *ENDED} else None, state)
 
     def night(self, **options: object) -> dict:
         """A night from its request to its end; its last state."""
