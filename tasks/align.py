@@ -17,7 +17,7 @@ from tasks.params import Align, Compute, Seed
 from tasks.progress import log
 from tasks.reports import Report, Share
 from tasks.stats import share
-from tasks.training import checkpoints, methods
+from tasks.training import checkpoints, methods, trainers
 from tasks.training.alignment import Task
 from tasks.training.backbone import Judge
 from tasks.training.generate import generate
@@ -81,12 +81,14 @@ def align(cfg: Align, compute: Compute, seed: Seed, dataset: Path, base: Path, s
     watch = Watch(cfg, seed.value, tokenizer, held_out, judge, work)
     outcome = methods.method(method)(Task(cfg, compute, seed.value, policy, tokenizer, pairs, judge, watch, work, out))
 
+    trained_share = outcome.trained_parameters / size
+    trainers.say_cost(outcome.trained_parameters, trained_share)
     aligned, tokenizer = load_policy(base, [sft, out], compute)  # what was saved is what is measured
     after = sides(aligned, tokenizer, held_out, cfg.samples)
     answers = sample(cfg, aligned, tokenizer, held_out, out)
     report = AlignReport(
         method=method, pairs=len(pairs), too_long=len(too_long), steps=outcome.steps,
-        trained_parameters=outcome.trained_parameters, trained_share=round(outcome.trained_parameters / size, 6),
+        trained_parameters=outcome.trained_parameters, trained_share=round(trained_share, 6),
         looks=watch.looks, stopped=watch.stopped, train_loss=outcome.points[-1]["loss"] if outcome.points else None,
         answers=len(answers), **compared(before, after, answers))
     if report.ended is not None:

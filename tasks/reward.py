@@ -7,7 +7,7 @@ reported apart, by defect and by language, and so is how well its probabilities 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PAIR = ("id", "messages", "chosen", "rejected")
 SETS = ("pairs_correctness", "pairs_style")
+ALIKE = 1.2  # times as long
 
 
 class Bin(Report):
@@ -48,6 +49,8 @@ class PairsReport(Report):
     mean_margin: float = Field(description="mean of r_chosen − r_rejected")
     by_defect: dict[str, Share] = Field(description="accuracy for each defect of the rejected answer")
     by_language: dict[str, Share] = Field(description="accuracy for each language")
+    by_length: dict[str, Share] = Field(
+        description="accuracy where the chosen answer is longer, alike (within a fifth) or shorter")
 
 
 class RewardReport(Report):
@@ -57,6 +60,7 @@ class RewardReport(Report):
     too_long: int = Field(description="training pairs left out because a side exceeds max_length")
     steps: int = Field(description="optimizer steps")
     trained_parameters: int = Field(description="parameters of adapter and head")
+    trained_share: float = Field(description="and as a share of the model's, 0 … 1")
     train_loss: float | None = Field(
         description="mean loss of the last logged steps; ln 2 = 0.693 is a coin; null where nothing was trained")
     preferences: PairsReport | None = Field(description="people's held-out pairs; null, as the others, without any")
@@ -85,7 +89,7 @@ def reward(cfg: Reward, compute: Compute, seed: Seed, dataset: Path, evaluation:
         untrained = trainers.untrained(score_model(policy, tokenizer), cfg.lora, "SEQ_CLS", seed.value)
         trainers.save_adapter(untrained, [], out)
         return measured(cfg, base, sft, out, compute, held_out, pairs=0, too_long=0, steps=0, trained_parameters=0,
-                        train_loss=None)
+                        trained_share=0.0, train_loss=None)
     work = checkpoints.open_work("reward", {"reward": cfg, "compute": compute, "seed": seed},
                                  {"dataset": dataset, "base": base, "sft": sft})
     trainer = make_trainer(cfg, compute, seed, policy, tokenizer, pairs, work)
@@ -94,7 +98,7 @@ def reward(cfg: Reward, compute: Compute, seed: Seed, dataset: Path, evaluation:
     trainers.save_adapter(trainer.model, points, out)
     report = measured(
         cfg, base, sft, out, compute, held_out, pairs=len(pairs), too_long=len(too_long), steps=trainer.state.global_step,
-        trained_parameters=trainers.trainable(trainer.model), train_loss=points[-1]["loss"])
+        **trainers.trained(trainer.model), train_loss=points[-1]["loss"])
     checkpoints.close_work(work)
     return report
 
@@ -134,8 +138,8 @@ def training_set(pairs: Sequence[Pair], cfg: Reward, seed: int) -> Dataset:
 
     order = schedule([max(len(p.chosen.ids), len(p.rejected.ids)) for p in pairs], [p.weight for p in pairs],
                      cfg.epochs, cfg.batch_size * cfg.accumulate, seed)
-    return Dataset.from_dict({"chosen_ids": [pairs[i].chosen.ids for i in order],
-                              "rejected_ids": [pairs[i].rejected.ids for i in order]})
+    columns = {"chosen_ids": [pairs[i].chosen.ids for i in order], "rejected_ids": [pairs[i].rejected.ids for i in order]}
+    return Dataset.from_dict(columns | ({"margin": [cfg.margin] * len(order)} if cfg.margin else {}))
 
 
 def margins_of(model, tokenizer, rows: Sequence[dict], batch_size: int) -> list[float]:
@@ -147,13 +151,19 @@ def margins_of(model, tokenizer, rows: Sequence[dict], batch_size: int) -> list[
 
 def pairs_report(rows: Sequence[dict], margins: Sequence[float]) -> PairsReport:
     """Accuracy of one set and of its parts."""
-    def parts(key: str) -> dict[str, Share]:
-        names = sorted({row[key] for row in rows if key in row})
-        return {name: share([m > 0 for row, m in zip(rows, margins, strict=True) if row.get(key) == name])
-                for name in names}
+    def parts(key: Callable[[dict], str | None]) -> dict[str, Share]:
+        named = [(key(row), margin > 0) for row, margin in zip(rows, margins, strict=True)]
+        return {name: share([right for other, right in named if other == name]) for name in sorted({n for n, _ in named if n})}
 
     return PairsReport(accuracy=share([m > 0 for m in margins]), mean_margin=round(sum(margins) / len(margins), 6),
-                       by_defect=parts("defect"), by_language=parts("language"))
+                       by_defect=parts(lambda row: row.get("defect")), by_language=parts(lambda row: row.get("language")),
+                       by_length=parts(lengths))
+
+
+def lengths(row: dict) -> str:
+    """Which answer of a pair is the longer one, in characters."""
+    chosen, rejected = len(row["chosen"]), len(row["rejected"])
+    return "longer" if chosen > ALIKE * rejected else "shorter" if rejected > ALIKE * chosen else "alike"
 
 
 def calibration(margins: Sequence[float], bins: int) -> list[Bin]:

@@ -36,6 +36,7 @@ class SftReport(Report):
     answer_tokens: int = Field(description="tokens with a loss in one pass over the rows, end tokens included")
     steps: int = Field(description="optimizer steps")
     trained_parameters: int = Field(description="parameters of the adapter")
+    trained_share: float = Field(description="and as a share of the model's, 0 … 1")
     train_loss: float = Field(description="mean loss of the last logged steps, nats a token")
     eval_loss_before: float = Field(description="loss of the base model on held-out answers, nats a token")
     eval_loss: float = Field(description="loss of the trained model on held-out answers, nats a token")
@@ -63,7 +64,7 @@ def sft(cfg: Sft, compute: Compute, seed: Seed, dataset: Path, base: Path, out: 
     report = SftReport(
         rows=len(rows), too_long=len(too_long), too_long_ids=too_long[:20], eval_rows=len(held_out),
         answer_tokens=sum(sum(row.mask) for row in rows), steps=trainer.state.global_step,
-        trained_parameters=trainers.trainable(trainer.model), train_loss=points[-1]["loss"],
+        **trainers.trained(trainer.model), train_loss=points[-1]["loss"],
         eval_loss_before=round(-per_token(before), 6), eval_loss=round(-per_token(after), 6))
     log(f"held-out loss {report.eval_loss_before:.4f} → {report.eval_loss:.4f} nats a token")
     checkpoints.close_work(work)

@@ -91,7 +91,8 @@ def pairs(rate: float, n: int, **defects: float) -> PairsReport:
     """A set of pairs; a defect's name is written with _ for a space."""
     return PairsReport(accuracy=of(rate, n), mean_margin=1.37,
                        by_defect={name.replace("_", " "): of(r, n // len(defects)) for name, r in defects.items()},
-                       by_language={"en": of(rate, n // 2), "zh": of(rate - 0.04, n // 2)})
+                       by_language={"en": of(rate, n // 2), "zh": of(rate - 0.04, n // 2)},
+                       by_length={"alike": of(rate, n // 4), "longer": of(rate - 0.1, n // 4), "shorter": of(rate, n // 2)})
 
 
 def metrics(*, champion: str | None = LIVE, promote: bool = True) -> dict[str, Report]:
@@ -155,10 +156,11 @@ def training() -> dict[str, Report]:
                            fresh_embeddings=0, template_sha256=HASH, weights_sha256=HASH[::-1], end_token="<|im_end|>",
                            pad_token="<|endoftext|>"),
         "sft": SftReport(rows=3810, too_long=4, too_long_ids=["a"], eval_rows=201, answer_tokens=45100, steps=717,
-                         trained_parameters=412_000, train_loss=0.3121, eval_loss_before=3.214, eval_loss=0.4013),
+                         trained_parameters=412_000, trained_share=0.16, train_loss=0.3121,
+                         eval_loss_before=3.214, eval_loss=0.4013),
         "candidates": CandidatesReport(prompts=288, answers=1152, different=2.71, ended=0.99, mean_tokens=11.2),
         "reward": RewardReport(
-            pairs=2911, too_long=0, steps=546, trained_parameters=824_192, train_loss=0.2811,
+            pairs=2911, too_long=0, steps=546, trained_parameters=824_192, trained_share=0.32, train_loss=0.2811,
             preferences=pairs(0.88, 160),
             correctness=pairs(0.81, 400, wrong_value=0.71, made_up=0.93, abstains=0.86, wrong_note=0.74),
             style=pairs(0.95, 300, no_source=0.97, verbose=0.96, the_answer_comes_last=0.92),

@@ -109,13 +109,25 @@ def test_calibration_by_hand():
 
 def test_accuracy_by_defect_and_language():
     """Shares of the parts, from margins."""
-    rows = [{"defect": "wrong value", "language": "en"}, {"defect": "made up", "language": "zh"},
-            {"defect": "made up", "language": "en"}]
+    sides = [("12345", "1234"), ("1234", "12345"), ("123456", "123456")]
+    kinds = [("wrong value", "en"), ("made up", "zh"), ("made up", "en")]
+    rows = [{"defect": defect, "language": language, "chosen": chosen, "rejected": rejected}
+            for (defect, language), (chosen, rejected) in zip(kinds, sides, strict=True)]
     report = reward.pairs_report(rows, [1.0, -1.0, 2.0])
     assert report.accuracy.share == pytest.approx(2 / 3, abs=1e-6)
     assert report.mean_margin == pytest.approx(2 / 3, abs=1e-6)
     assert {k: (v.share, v.n) for k, v in report.by_defect.items()} == {"made up": (0.5, 2), "wrong value": (1.0, 1)}
     assert {k: v.n for k, v in report.by_language.items()} == {"en": 2, "zh": 1}
+    assert {k: v.share for k, v in report.by_length.items()} == {"longer": 1.0, "shorter": 0.0, "alike": 1.0}
+
+
+def test_a_margin_is_asked_for(tmp_path):
+    """margin 1 → the loss of a pair that leads by 1 is ln 2: the plain loss, moved; without one the rows have no such column."""
+    cfg = tiny.params().reward
+    assert "margin" not in reward.training_set([], cfg, 1).column_names
+    found = tiny.run_stage("reward", tmp_path / "out", {"margin": 1.0, "epochs": 1, "center": 0.0}, **tiny.inputs("reward"))
+    plain = tiny.run_stage("reward", tmp_path / "plain", {"epochs": 1, "center": 0.0}, **tiny.inputs("reward"))
+    assert found.train_loss > plain.train_loss
 
 
 def test_bad_pairs_are_named(tmp_path):

@@ -104,6 +104,8 @@ class Select(Precise):
 class Reward(Supervised):
     """Reward model on pairs: −log σ(r_chosen − r_rejected)."""
 
+    margin: Annotated[float, Field(ge=0)] = Field(
+        description="reward by which the chosen answer shall lead: −log σ(r_chosen − r_rejected − margin); 0: the plain loss")
     center: Annotated[float, Field(ge=0)] = Field(description="weight of (r_chosen + r_rejected)², which keeps the scores near 0")
     bins: Count = Field(description="bins of the calibration table")
 

@@ -226,6 +226,30 @@ def reward_model(reward: Figures) -> Section:
         )
         for b in reward["calibration"]
     ]
+    if reward["calibration"]:
+        seen = [(b["predicted"], b["right"]) for b in reward["calibration"] if b["n"]]
+        pictures.append(
+            Picture(
+                "Calibration",
+                curves(
+                    [Line("observed", seen), Line("as sure as right", [(0.5, 0.5), (1.0, 1.0)], "two")],
+                    "Reward model: share of pairs it orders rightly, over how sure it is",
+                    bounds=(0, 1),
+                ),
+                "How sure it is of its choice (across), how often it is right (up). Expected error "
+                f"{reward['calibration_error']:.3f}.",
+            )
+        )
+    by_length = [dot(f"chosen {name}" if name != "alike" else "about as long", share) for name, share in
+                 (parts["people's pairs"]["by_length"].items() if parts["people's pairs"] is not None else ())]
+    if by_length:
+        pictures.append(
+            Picture(
+                "People's pairs, by length",
+                dots([Group("", by_length)], "Reward model accuracy by the length of the chosen answer", room=140),
+                "A model that only likes short answers is right where the chosen one is shorter.",
+            )
+        )
     without = [name for name in parts if name not in sets]
     note = [Paragraph(f"Without pairs: {', '.join(without)}.", "note")] if without else []
     return Section(

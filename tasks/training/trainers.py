@@ -146,6 +146,25 @@ def trainable(model: Any) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def trained(model: Any) -> dict[str, Any]:
+    """How much of the model was trained, for a report; the memory that it took, which no report may hold, is said."""
+    count = trainable(model)
+    share = count / (sum(p.numel() for p in model.parameters()) - count)
+    say_cost(count, share)
+    return {"trained_parameters": count, "trained_share": round(share, 6)}
+
+
+def say_cost(count: int, share: float) -> None:
+    """One line: parameters trained, their share of the model below them, most memory of this process so far."""
+    import resource
+
+    import torch
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    on_gpu = f", {torch.cuda.max_memory_allocated() / 1e9:.2f} GB of the GPU's" if torch.cuda.is_available() else ""
+    log(f"{count:,} parameters trained, {share:.1%} of the model's; peak memory {peak / 1e9:.2f} GB{on_gpu}")
+
+
 def _printer() -> type[TrainerCallback]:
     from transformers import PrinterCallback
 
