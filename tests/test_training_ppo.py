@@ -15,7 +15,7 @@ from tasks.errors import DataError
 from tasks.files import read_jsonl, sha256_tree
 from tasks.training import checkpoints, ppo
 from tasks.training.alignment import Task
-from tasks.training.backbone import POLICY, REWARD, Judge, logps_of, using
+from tasks.training.backbone import POLICY, REWARD, Judge, body_of, logps_of, using
 from tasks.training.models import load_policy, set_up
 from tasks.training.rewards import load_reward, score
 from tasks.training.rows import encode_pairs
@@ -112,6 +112,32 @@ def test_accumulated_batches_are_one_step(tmp_path):
     assert len(both) == len(whole) > 0
     for ours, theirs in zip(both, whole, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+def test_values_stand_at_their_tokens(tmp_path):
+    """A value adapter that does nothing yet (B = 0): V_t = w·h + b of the token before, whatever the padding. Then it does
+    something, from the prompt's last token on, and every weight of it and of the head has a gradient."""
+    import torch
+
+    task = a_task(tmp_path)
+    learner = ppo.begin(task)
+    torch.nn.init.normal_(learner.head.weight)
+    prompts, answers = [[4, 9, 8, 7, 6], [5, 6], [3, 3, 3]], [(5, 6, 7), (8,), (9, 10, 11, 12)]
+    found = ppo.values_of(learner.model, learner.head, prompts, answers, task.tokenizer.pad_token_id)
+    with torch.no_grad(), using(learner.model, None):
+        for row, prompt, said in zip(found, prompts, answers, strict=True):
+            ids = torch.tensor([[*prompt, *said[:-1]]])
+            hidden = body_of(learner.model)(input_ids=ids).last_hidden_state
+            plain = learner.head(hidden)[0, len(prompt) - 1:, 0]
+            assert row.tolist() == pytest.approx([0.0] * (4 - len(said)) + plain.tolist(), abs=1e-5)
+    for name, p in learner.model.named_parameters():
+        if "lora_B.value" in name:
+            torch.nn.init.normal_(p, std=0.1)
+    moved = ppo.values_of(learner.model, learner.head, prompts, answers, task.tokenizer.pad_token_id)
+    assert (moved - found).detach().abs()[found != 0].min() > 0
+    rollout = ppo.sample(task, learner, ppo.prompts_of(task)[:8])
+    ppo.backward(task, learner, rollout, list(range(8)), float(rollout.mask.sum()))
+    assert all(p.grad is not None for p in learner.weights().values())
 
 
 def test_the_plan_of_rounds():

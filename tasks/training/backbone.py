@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.errors import ModelError
 from tasks.files import read_json
+from tasks.training.generate import pad_left
 from tasks.training.rewards import features
 from tasks.training.scoring import pad_right
 
@@ -123,22 +124,14 @@ class Judge:
 def logps_of(model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], pad: int,
              temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities of the answers' tokens, (B, T), and their mask; T is the longest answer, rows flush right."""
-    ids, mask, positions = aligned(prompts, answers, pad, model.device)
+    ids, mask = (t.to(model.device) for t in pad_left([[*p, *a] for p, a in zip(prompts, answers, strict=True)], pad))
+    positions = (mask.cumsum(1) - 1).clamp(min=0)  # (B, L): all answers end in the last column
     width = max(map(len, answers))
     logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=width + 1,
                    use_cache=False).logits[:, :-1].float()  # (B, T, V): column t predicts token t
     logps = (logits / temperature).log_softmax(-1).gather(2, ids[:, -width:, None])[:, :, 0]  # (B, T)
     real = answer_mask(answers, width, model.device)
     return logps * real, real
-
-
-def aligned(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], pad: int,
-            device: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Ids, mask and positions, each (B, L), padded on the left, so that all answers end in the last column."""
-    from tasks.training.generate import pad_left
-
-    ids, mask = (t.to(device) for t in pad_left([[*p, *a] for p, a in zip(prompts, answers, strict=True)], pad))
-    return ids, mask, (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def answer_mask(answers: Sequence[Sequence[int]], width: int, device: Any) -> torch.Tensor:

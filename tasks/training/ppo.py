@@ -23,11 +23,12 @@ from tasks.params import Ppo
 from tasks.progress import log
 from tasks.training import checkpoints
 from tasks.training.alignment import Outcome, Task
-from tasks.training.backbone import POLICY, aligned, answer_mask, body_of, logps_of, using
-from tasks.training.generate import Sampling, answer, cut, in_order
+from tasks.training.backbone import POLICY, answer_mask, body_of, logps_of, using
+from tasks.training.generate import Sampling, answer, cut, in_order, pad_left
 from tasks.training.models import autocast, encode_chat
 from tasks.training.ppo_learner import VALUE, Learner, begin, load, rate, save
 from tasks.training.ppo_terms import advantages_of, masked_mean, policy_loss, token_rewards, value_loss, whiten
+from tasks.training.scoring import pad_right
 
 if TYPE_CHECKING:
     import torch
@@ -124,8 +125,7 @@ def sample(task: Task, learner: Learner, prompts: list[list[int]]) -> Rollout:
                 old[place] = logps_of(model, asked, told, pad, cfg.temperature)[0]
                 with using(model, None):
                     reference[place] = logps_of(model, asked, told, pad, cfg.temperature)[0]
-                with using(model, VALUE):
-                    values[place] = values_of(model, learner.head, asked, told, pad)
+                values[place] = values_of(model, learner.head, asked, told, pad)
     mask = answer_mask(answers, width, model.device)
     ended = torch.tensor([one.ended for one in said], device=model.device)
     rewards = token_rewards(scores, ended, old - reference, mask, learner.penalty.beta, cfg.missing_end)
@@ -144,11 +144,27 @@ def sample(task: Task, learner: Learner, prompts: list[list[int]]) -> Rollout:
 
 def values_of(model: Any, head: torch.nn.Linear, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]],
               pad: int) -> torch.Tensor:
-    """V of what stands before each answer token, (B, T), under the active adapter."""
-    ids, mask, positions = aligned(prompts, answers, pad, model.device)
-    width = max(map(len, answers))
-    hidden = body_of(model)(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).last_hidden_state
-    return head(hidden[:, -width - 1:-1].float())[:, :, 0] * answer_mask(answers, width, model.device)
+    """V of what stands before each answer token, (B, T), tokens flush right.
+
+    The value adapter is on from the prompt's last token on; what stands before is read as the frozen backbone reads it, without
+    gradients. Nine tenths of the tokens are prompt, and values need no reading of their own of them.
+    """
+    import torch
+    from transformers import DynamicCache
+
+    cache, width = DynamicCache(config=model.config), max(map(len, answers))
+    ids, mask = (t.to(model.device) for t in pad_left([prompt[:-1] for prompt in prompts], pad))
+    with torch.no_grad(), using(model, None):
+        body_of(model)(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0), past_key_values=cache,
+                       use_cache=True)
+    states, real = pad_right([[prompt[-1], *said[:-1]] for prompt, said in zip(prompts, answers, strict=True)], pad)  # (B, T)
+    states, real = states.to(model.device), real.to(model.device)
+    with using(model, VALUE):
+        hidden = body_of(model)(input_ids=states, attention_mask=torch.cat([mask, real], 1), past_key_values=cache, use_cache=True,
+                                position_ids=mask.sum(1)[:, None] + torch.arange(width, device=model.device)).last_hidden_state
+    values = head(hidden.float())[:, :, 0]  # (B, T), flush left
+    shift = torch.arange(width, device=model.device) - (width - real.sum(1))[:, None]
+    return values.gather(1, shift.clamp(min=0)) * (shift >= 0)
 
 
 def train(task: Task, learner: Learner, rollout: Rollout, rounds: int) -> dict[str, float]:
@@ -197,9 +213,9 @@ def backward(task: Task, learner: Learner, rollout: Rollout, batch: list[int], t
         each, clipped = policy_loss(logps, old, advantages, mask, cfg.clip)
     loss = each.sum() / tokens
     learner.scaler.scale(loss).backward()
+    with autocast(task.compute):
+        found = values_of(model, learner.head, prompts, answers, pad)
+    value = value_loss(found, values, returns, mask, cfg.value_clip).sum() / tokens
     with using(model, VALUE):
-        with autocast(task.compute):
-            found = values_of(model, learner.head, prompts, answers, pad)
-        value = value_loss(found, values, returns, mask, cfg.value_clip).sum() / tokens
         learner.scaler.scale(value).backward()
     return {"policy_loss": float(loss.detach()), "value_loss": float(value.detach()), "clipped": float(clipped.sum() / tokens)}
