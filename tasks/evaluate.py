@@ -1,8 +1,8 @@
 """Held-out behaviours of base, SFT and aligned model: what the night taught, and what it cost.
 
-Every figure comes from greedy answers judged by the rules of tasks/behaviours.py, with its 95 % interval, by evaluation
-set and language. Comparisons are paired: two models on the same cases. Reward and KL stand beside them and decide
-nothing: a policy that answers "The notes do not say." to everything can have both in good order.
+Every figure comes from greedy answers (a part of them sampled too) judged by the rules of tasks/behaviours.py, with its 95 %
+interval, by evaluation set and language. Comparisons are paired: two models on the same cases. Reward and KL stand beside
+them and decide nothing: a policy that answers "The notes do not say." to everything can have both in good order.
 
 Data without evaluation sets leaves those tables empty; held-out instructions are there for everybody
 (tasks/evaluation/references.py), and serve for the KL where there are no grounded cases.
@@ -10,7 +10,7 @@ Data without evaluation sets leaves those tables empty; held-out instructions ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,8 @@ class EvaluateReport(Report):
     degenerate: dict[str, Degenerate] = Field(description="model → answers that are no answers; empty without cases")
     sft_over_base: Gain | None = Field(description="what supervised fine-tuning gained; null without cases")
     aligned_over_sft: Gain | None = Field(description="what preference training gained and cost; null without cases")
+    sampled: dict[str, Table] = Field(
+        description="sft | aligned → as behaviours, of answers sampled at temperature 1; empty without cases")
     reward: Rewards | None = Field(description="the reward model's view, trained on the same preferences; null without "
                                    "context and unanswerable cases")
     kl: Kl | None = Field(description="how far preference training moved the model; null without anything to ask")
@@ -112,10 +114,12 @@ def evaluate(cfg: Evaluate, compute: Compute, seed: Seed, dataset: Path, instruc
     before, tokenizer = load_policy(base, [sft], compute)
     before = answering(before, compute)
     rows += answer(cfg, "sft", before, tokenizer, cases, limits)
+    drawn = {"sft": sampled(cfg, seed.value, before, tokenizer, cases, limits)}
     said += references.answer("sft", before, tokenizer, asked, **size)
     aligned, tokenizer = load_base(merged, compute)
     aligned = answering(aligned, compute)
     rows += answer(cfg, "aligned", aligned, tokenizer, cases, limits)
+    drawn["aligned"] = sampled(cfg, seed.value, aligned, tokenizer, cases, limits)
     said += references.answer("aligned", aligned, tokenizer, asked, **size)
     grounded = [case for case in cases if case["set"] in GROUNDED]
     kl = divergence(cfg, seed.value, before, aligned, tokenizer, grounded or asked)
@@ -148,7 +152,7 @@ def evaluate(cfg: Evaluate, compute: Compute, seed: Seed, dataset: Path, instruc
     if live.release is not None:
         told = references.against(live.references, tonight.references, said, seed.value)
         against = face(live.release, known, theirs, of_release, ours, told, limits, seed.value)
-    return summarize(rows, cases, kl, references.summarize(said, seed.value), against, seed.value)
+    return summarize(rows, drawn, cases, kl, references.summarize(said, seed.value), against, seed.value)
 
 
 def read_cases(dataset: Path) -> list[Row]:
@@ -163,12 +167,21 @@ def read_cases(dataset: Path) -> list[Row]:
     return cases
 
 
+def sampled(cfg: Evaluate, seed: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, cases: Sequence[Row],
+            limits: Limits) -> list[Row]:
+    """One answer at temperature 1 to a fixed part of each set, judged: the likeliest may be good while the others are not."""
+    parts = ([case for case in cases if case["set"] == part] for part in SETS)
+    asked = {name for part in parts for name in champions.chosen(part, cfg.sampled_cases)}
+    return answer(cfg, "sampled", model, tokenizer, [case for case in cases if case["id"] in asked], limits, temperature=1.0,
+                  seed=seed)
+
+
 def answer(cfg: Evaluate, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, cases: Sequence[Row],
-           limits: Limits) -> list[Row]:
-    """Greedy answers of one model to all cases, judged: rows of answers.jsonl, reward still null."""
+           limits: Limits, **how: float) -> list[Row]:
+    """Greedy answers of one model to all cases, judged: rows of answers.jsonl, reward still null. `how`: other than greedy."""
     log(f"evaluate: {name} answers {len(cases)} cases")
     found = generate(model, tokenizer, [case["messages"] for case in cases], max_new_tokens=cfg.max_new_tokens,
-                     batch_size=cfg.batch_size)
+                     batch_size=cfg.batch_size, **how)
     return [
         {"model": name, "set": case["set"], "id": case["id"], "language": case["language"],
          "prompt": case["messages"][-1]["content"], "answer": said.text, "ended": said.ended, "reward": None,
@@ -203,9 +216,9 @@ def gain(ours: Sequence[Row], theirs: Sequence[Row], seed: int) -> Gain | None:
     return Gain(correct=correct, preferred=liked)
 
 
-def summarize(rows: Sequence[Row], cases: Sequence[Row], kl: Kl | None, told: References | None, against: Against | None,
-              seed: int) -> EvaluateReport:
-    """Judged rows of the three models, each in the order of the cases → the report."""
+def summarize(rows: Sequence[Row], drawn: Mapping[str, Sequence[Row]], cases: Sequence[Row], kl: Kl | None,
+              told: References | None, against: Against | None, seed: int) -> EvaluateReport:
+    """Judged rows of the three models, each in the order of the cases, and of sampled answers of two → the report."""
     by_model = {name: [row for row in rows if row["model"] == name] for name in MODELS}
     learned, aligned = (gain(by_model[a], by_model[b], seed) for a, b in (("sft", "base"), ("aligned", "sft")))
 
@@ -221,6 +234,7 @@ def summarize(rows: Sequence[Row], cases: Sequence[Row], kl: Kl | None, told: Re
         abstains=table("abstains", ("unanswerable",)), over_abstains=table("abstains", ("facts", "context")),
         degenerate={name: degenerate(group) for name, group in by_model.items() if group},
         sft_over_base=learned, aligned_over_sft=aligned,
+        sampled={name: behaviours.rates(group) for name, group in drawn.items() if group},
         reward=Rewards(sft=mean(scored[0]), aligned=mean(scored[1]), win_rate=wins(scored[1], scored[0], seed))
         if scored[0] else None,
         kl=kl, references=told, champion=against)

@@ -193,6 +193,8 @@ def evaluated(champion: str | None) -> EvaluateReport:
         degenerate={model: Degenerate(share=of(bad, 840), not_ended=bad, repeats=bad / 3, most_frequent=0.07)
                     for model, bad in zip(MODELS, (0.62, 0.01, 0.002), strict=True)},
         sft_over_base=gained(0.63, 0.41), aligned_over_sft=gained(-0.001, 0.42),
+        sampled={model: {name: {"all": {key: of(rate[place] * 0.9, 150) for key, rate in rates.items()}}
+                         for name, rates in RATES.items()} for place, model in ((1, "sft"), (2, "aligned"))},
         reward=Rewards(sft=mean(0.31, 0.06), aligned=mean(1.92, 0.05), win_rate=mean(0.78, 0.03)),
         kl=Kl(per_token=mean(0.64, 0.04), per_sequence=mean(7.41, 0.6)),
         references=References(

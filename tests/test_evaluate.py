@@ -17,7 +17,7 @@ from tests.evaluation_fixtures import CPU, teach, write_adapter, write_base, wri
 from tests.training_fixtures import instruction_rows
 
 CFG = Evaluate(precision=None, max_new_tokens=16, batch_size=16, concise_words=12, concise_characters=24, kl_prompts=8,
-               champion_cases=5, reference_cases=6)
+               sampled_cases=3, champion_cases=5, reference_cases=6)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,15 @@ def run(root, champion, name, cases="cases", merged="merged", held_out="held-out
     (root / name).mkdir()
     return stage.evaluate(CFG, CPU, Seed(value=3), root / cases, root / held_out, root / "taught", root / "sft", root / merged,
                           root / "reward", champion, root / name)
+
+
+def test_sampled_answers_are_judged_beside_the_likeliest(world):
+    """Three cases of each set, of the two models that are compared; the greedy figures have all of them."""
+    _, report = world
+    assert report.sampled.keys() == {"sft", "aligned"}
+    for model in report.sampled.values():
+        assert {name: table["all"]["ended"].n for name, table in model.items()} == dict.fromkeys(stage.SETS, 3)
+    assert report.behaviours["sft"]["facts"]["all"]["ended"].n > 3
 
 
 def test_answers_file(world):

@@ -19,6 +19,8 @@ class Evaluate(Precise):
     kl_prompts: Count = Field(description="held-out prompts to which the aligned model is sampled for its KL")
     champion_cases: Count | None = Field(
         description="cases of each set whose answers travel with a release, to be compared with the next ones; null: all")
+    sampled_cases: Natural = Field(
+        description="cases of each set that SFT and aligned model also answer by sampling at temperature 1; 0: none")
     reference_cases: Count = Field(description="held-out instruction rows whose answers are compared by chrF, at most")
 
 

@@ -109,9 +109,23 @@ def behaviours(evaluate: Figures) -> Section:
             ],
         )
     )
+    blocks += sampled(evaluate)
     if absent:
         blocks.append(Paragraph(f"Evaluation sets without cases: {', '.join(absent)}.", "note"))
     return Section("behaviours", "Behaviours", [*blocks, *instructions(evaluate), *moved(evaluate)])
+
+
+def sampled(evaluate: Figures) -> list[Table]:
+    """What SFT and aligned model say when they are sampled and not asked for their likeliest answer."""
+    models = [model for model in ("sft", "aligned") if model in evaluate["sampled"]]
+    rows = []
+    for name in PANELS:
+        for key in ("right", "abstains", "preferred", "ended"):
+            found = [evaluate["sampled"][model].get(name, {}).get("all", {}).get(key) for model in models]
+            if any(found):
+                rows.append((f"{name}, {key}", f"{found[0]['n']:,}", *(f"{percent(s['share'])} ({interval(s)})" for s in found)))
+    caption = "Answers sampled at temperature 1, % (95 % interval)"
+    return [Table(caption, ("set, behaviour", "cases", *(NAMES[m] for m in models)), rows, words=1, folded=True)] if rows else []
 
 
 def instructions(evaluate: Figures) -> list[Table | Paragraph]:

@@ -146,7 +146,7 @@ def values_of(model: Any, head: torch.nn.Linear, prompts: Sequence[Sequence[int]
               pad: int) -> torch.Tensor:
     """V of what stands before each answer token, (B, T), tokens flush right.
 
-    The value adapter is on from the prompt's last token on; what stands before is read as the frozen backbone reads it, without
+    The value adapter is on from the prompt's last token; what stands before is read as the frozen backbone reads it, without
     gradients. Nine tenths of the tokens are prompt, and values need no reading of their own of them.
     """
     import torch
@@ -160,8 +160,9 @@ def values_of(model: Any, head: torch.nn.Linear, prompts: Sequence[Sequence[int]
     states, real = pad_right([[prompt[-1], *said[:-1]] for prompt, said in zip(prompts, answers, strict=True)], pad)  # (B, T)
     states, real = states.to(model.device), real.to(model.device)
     with using(model, VALUE):
-        hidden = body_of(model)(input_ids=states, attention_mask=torch.cat([mask, real], 1), past_key_values=cache, use_cache=True,
-                                position_ids=mask.sum(1)[:, None] + torch.arange(width, device=model.device)).last_hidden_state
+        hidden = body_of(model)(
+            input_ids=states, attention_mask=torch.cat([mask, real], 1), past_key_values=cache, use_cache=True,
+            position_ids=mask.sum(1)[:, None] + torch.arange(width, device=model.device)).last_hidden_state
     values = head(hidden.float())[:, :, 0]  # (B, T), flush left
     shift = torch.arange(width, device=model.device) - (width - real.sum(1))[:, None]
     return values.gather(1, shift.clamp(min=0)) * (shift >= 0)
