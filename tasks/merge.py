@@ -21,6 +21,7 @@ from tasks.training.models import (
     TEMPLATE,
     check_same_tokens,
     encode_chat,
+    is_whole,
     load_base,
     load_policy,
     parameter_count,
@@ -28,6 +29,7 @@ from tasks.training.models import (
     set_up,
 )
 from tasks.training.rows import read_rows
+from tasks.training.shelf import Shelf
 
 if TYPE_CHECKING:
     import torch
@@ -73,15 +75,10 @@ def merge(cfg: Merge, compute: Compute, base: Path, sft: Path, align: Path, prom
 
 def live(base: Path, adapters: list[Path], compute: Compute) -> Any:
     """The base with all adapters switched on side by side and nothing merged: their updates are added at run time."""
-    from peft import PeftModel
-
-    model, _ = load_base(base, compute)
-    names = [f"adapter{n}" for n in range(len(adapters))]
-    peft = PeftModel.from_pretrained(model, adapters[0], adapter_name=names[0])
-    for name, adapter in zip(names[1:], adapters[1:], strict=True):
-        peft.load_adapter(adapter, adapter_name=name)
-    peft.base_model.set_adapter(names)
-    return peft.eval()
+    whole = [trained for trained in adapters if is_whole(trained)]
+    shelf = Shelf(*load_policy(base, whole, compute))
+    shelf.put("aligned", [trained for trained in adapters if trained not in whole])
+    return shelf.turn("aligned")
 
 
 def compare(first: PreTrainedModel, second: Any, sequences: list[list[int]]) -> tuple[float, int, bool]:

@@ -1,6 +1,7 @@
 """Supervised fine-tuning: the base learns from instruction rows to answer, and to stop.
 
-LoRA on the base; the loss is on the answers only, each with its end token and nothing after it.
+LoRA on the base, or all of its weights (lora: null); the loss is on the answers only, each with its end token and nothing
+after it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class SftReport(Report):
     eval_rows: int = Field(description="held-out rows used")
     answer_tokens: int = Field(description="tokens with a loss in one pass over the rows, end tokens included")
     steps: int = Field(description="optimizer steps")
-    trained_parameters: int = Field(description="parameters of the adapter")
+    trained_parameters: int = Field(description="parameters of the adapter, or of the model")
     trained_share: float = Field(description="and as a share of the model's, 0 … 1")
     train_loss: float = Field(description="mean loss of the last logged steps, nats a token")
     eval_loss_before: float = Field(description="loss of the base model on held-out answers, nats a token")
@@ -43,7 +44,7 @@ class SftReport(Report):
 
 
 def sft(cfg: Sft, compute: Compute, seed: Seed, dataset: Path, base: Path, out: Path) -> SftReport:
-    """Train a LoRA adapter on dataset/train.jsonl and measure it on dataset/eval.jsonl."""
+    """Train an adapter (or the whole model) on dataset/train.jsonl and measure it on dataset/eval.jsonl."""
     compute = compute.at(cfg.precision)
     set_up(compute, seed.value, training=True)
     model, tokenizer = load_base(base, compute)
@@ -57,7 +58,7 @@ def sft(cfg: Sft, compute: Compute, seed: Seed, dataset: Path, base: Path, out: 
     trainer = make_trainer(cfg, compute, seed, model, tokenizer, rows, work)
     trainers.train(trainer, work, cfg.processes)
     points = trainers.curve(trainer)
-    trainers.save_adapter(trainer.model, points, out)
+    (trainers.save_weights if cfg.lora is None else trainers.save_adapter)(trainer.model, points, out)
 
     tuned, tokenizer = load_policy(base, [out], compute)  # what was saved is what is measured
     after = answer_logprobs(tuned, held_out, tokenizer.pad_token_id, cfg.batch_size)

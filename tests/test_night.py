@@ -155,6 +155,17 @@ def test_releases_are_made_again_from_their_commits(night):
         assert {one["found"] == one["released"] for one in found["artifacts"]} == {True}
 
 
+def test_adapters_of_releases_take_turns_on_one_base(night):
+    """Both releases' adapters are kept and listed; they are the same, so they answer alike, unmerged, on a base loaded once."""
+    second = (night / "releases/LIVE").read_text().strip()
+    first = json.loads((night / f"releases/{second}.json").read_text())["previous"]
+    listed = run(night, *NIGHTSHIFT, "adapters").stdout.splitlines()
+    assert [line.split()[0] for line in listed if line.split()[-1] == "yes"][:2] == [second, first]
+    told = run(night, *NIGHTSHIFT, "adapters", "--compare", first, second, "--cases", "4").stdout.splitlines()
+    rows = {line.split()[0]: line.split()[1:] for line in told if line.startswith((first, second))}
+    assert rows[first] == rows[second] and len(rows[first]) == 4
+
+
 @pytest.mark.service
 def test_what_people_say_is_in_the_next_release(night, label_studio, monkeypatch):
     """Answers that a night sampled are judged in a real browser. The next night takes the judgements in by itself, trains the

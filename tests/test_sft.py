@@ -12,10 +12,10 @@ import training_fixtures as tiny
 from trl.trainer import utils
 
 from tasks import sft
-from tasks.errors import DataError
+from tasks.errors import DataError, ModelError
 from tasks.files import read_jsonl, sha256_tree, write_jsonl
 from tasks.training import trainers
-from tasks.training.models import load_base, set_up
+from tasks.training.models import load_base, load_policy, parameter_count, set_up
 from tasks.training.rows import encode_instructions
 from tasks.training.scoring import answer_logprobs, per_token
 
@@ -137,3 +137,31 @@ def test_the_head_scores_answers_only_and_the_loss_stays_the_same(tmp_path, monk
     assert scored[1] == int((batch["labels"][:, 1:] != sft.IGNORED).sum()) < scored[0]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
+
+
+def test_the_whole_model(tmp_path):
+    """lora: null trains every weight; what is written is the model, everything after it loads it, and merging takes it along."""
+    changes = {"lora": None, "learning_rate": 1e-3, "epochs": 1}
+    report = tiny.run_stage("sft", tmp_path / "out", changes, **tiny.inputs("sft"))
+    assert tiny.names(tmp_path / "out") == ["curve.jsonl", "model.safetensors"]
+    base, compute = tiny.world() / "base", tiny.params().compute
+    before, _ = load_base(base, compute)
+    assert report.trained_parameters == parameter_count(before) and report.trained_share == 1.0
+    assert report.eval_loss < report.eval_loss_before
+    trained, _ = load_policy(base, [tmp_path / "out"], compute)
+    moved = [name for name, weight in trained.state_dict().items() if not weight.equal(before.state_dict()[name])]
+    assert any("embed_tokens" in name for name in moved) and any("norm" in name for name in moved)
+    tiny.run_stage("sft", tmp_path / "again", changes, **tiny.inputs("sft"))
+    assert sha256_tree(tmp_path / "again") == sha256_tree(tmp_path / "out")
+    paths = {"base": base, "sft": tmp_path / "out", "prompts": tiny.world() / "dataset/prompts"}
+    aligned = {**tiny.inputs("align"), "sft": tmp_path / "out"}
+    tiny.run_stage("align", tmp_path / "align", {"method": "none"}, **aligned)
+    merged = tiny.run_stage("merge", tmp_path / "merged", **paths, align=tmp_path / "align")
+    assert merged.argmax_equal and merged.max_logit_difference < 1e-4
+
+
+def test_whole_weights_of_another_model_are_refused(tmp_path):
+    """By the folder that holds them."""
+    (tmp_path / "model.safetensors").write_bytes((tiny.trained("sft") / "adapter_model.safetensors").read_bytes())
+    with pytest.raises(ModelError, match="does not fit the model below it"):
+        load_policy(tiny.world() / "base", [tmp_path], tiny.params().compute)

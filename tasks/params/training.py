@@ -79,6 +79,7 @@ def shared(batch_size: int, processes: int) -> None:
 class Sft(Supervised):
     """Supervised fine-tuning on instruction rows; the loss is on the response only."""
 
+    lora: Lora | None = Field(description="the adapter that is trained; null: all weights of the model")
     packing: bool = Field(description="join rows to sequences of max_length tokens, with attention kept apart (bfd)")
 
 

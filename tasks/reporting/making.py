@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.reporting.parts import Paragraph, Table
@@ -109,7 +108,7 @@ def training(facts: Facts) -> list[Any]:
     own = {stage: {**params[stage], **params[stage].get(align["method"], {})} for stage in stages}  # align's are its method's
     settings = [(words, *(_setting(own[stage].get(key, "–")) for stage in stages)) for key, words in SETTINGS.items()]
     settings.append(("LoRA: rank, α, dropout", *(_lora(params[stage]["lora"]) for stage in stages)))
-    settings.append(("adapted layers", *(_targets(params[stage]["lora"]["targets"]) for stage in stages)))
+    settings.append(("adapted layers", *(_targets(params[stage]["lora"]) for stage in stages)))
     outcome = [
         ("rows or pairs", *(f"{each.get('rows', each.get('pairs', 0)):,}" for each in trained.values())),
         ("too long, left out", *(f"{each['too_long']:,}" for each in trained.values())),
@@ -163,9 +162,12 @@ def _loss(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _lora(lora: Figures) -> str:
+def _lora(lora: Figures | None) -> str:
+    if lora is None:
+        return "none: all weights"
     return f"{lora['r']}, {lora['alpha']:g}, {lora['dropout']:g}"
 
 
-def _targets(targets: str | Sequence[str]) -> str:
+def _targets(lora: Figures | None) -> str:
+    targets = "–" if lora is None else lora["targets"]
     return targets if isinstance(targets, str) else ", ".join(targets)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
 TEMPLATE = "chat_template.jinja"
+WEIGHTS = "model.safetensors"  # of a model that was trained whole
 PROBE = [{"role": "user", "content": "What time is it?"}, {"role": "assistant", "content": "It is 11:00. [1]"}]
 
 
@@ -205,11 +206,31 @@ def _check_config(folder: Path) -> None:
 
 def load_policy(base: Path, adapters: Sequence[Path],
                 compute: Compute) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The base with each adapter merged into it in turn, in fp32 and in memory: W ← W + (α/r)·BA."""
+    """The base with each adapter merged into it in turn, in fp32 and in memory: W ← W + (α/r)·BA.
+
+    A stage that trained the whole model has left its weights in the place of an adapter; they replace what was below.
+    """
     model, tokenizer = load_base(base, compute)
     for adapter in adapters:
-        model = with_adapter(model, adapter).merge_and_unload()
+        model = with_weights(model, adapter) if is_whole(adapter) else with_adapter(model, adapter).merge_and_unload()
     return model.eval(), tokenizer
+
+
+def is_whole(trained: Path) -> bool:
+    """Whether a training stage's output is all weights of a model and not an adapter."""
+    return (trained / WEIGHTS).is_file()
+
+
+def with_weights(model: PreTrainedModel, trained: Path) -> PreTrainedModel:
+    """The model with all of its weights replaced; ModelError where they are another model's."""
+    from safetensors.torch import load_model
+
+    try:
+        load_model(model, trained / WEIGHTS, strict=True, device=str(model.device))
+    except RuntimeError as error:
+        raise ModelError(str(trained), f"does not fit the model below it ({str(error).splitlines()[0]})",
+                         "run the stage that writes it again: dvc repro") from error
+    return model
 
 
 def with_adapter(model: PreTrainedModel, adapter: Path) -> Any:

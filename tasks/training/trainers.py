@@ -17,7 +17,7 @@ from tasks.files import read_json, write_json, write_jsonl
 from tasks.params import Compute, Lora, Steps
 from tasks.progress import log
 from tasks.training import checkpoints, launch
-from tasks.training.models import device_of
+from tasks.training.models import WEIGHTS, device_of
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -56,9 +56,12 @@ def fused(compute: Compute) -> bool:
     return compute.reproducible == "any-x86"
 
 
-def lora_config(lora: Lora, task: str) -> LoraConfig:
-    """A PEFT adapter of `task` CAUSAL_LM or SEQ_CLS; the latter keeps its whole score head beside the adapter."""
+def lora_config(lora: Lora | None, task: str) -> LoraConfig | None:
+    """A PEFT adapter of `task` CAUSAL_LM or SEQ_CLS; the latter keeps its whole score head beside it. None: all weights."""
     from peft import LoraConfig
+
+    if lora is None:
+        return None
 
     targets = lora.targets if isinstance(lora.targets, str) else sorted(lora.targets)
     return LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets,
@@ -141,6 +144,14 @@ def save_adapter(model: Any, points: Sequence[dict[str, float]], out: Path) -> N
     write_jsonl(out / "curve.jsonl", points)
 
 
+def save_weights(model: Any, points: Sequence[dict[str, float]], out: Path) -> None:
+    """Write all weights of a model that was trained whole, in the place of an adapter, and curve.jsonl."""
+    from safetensors.torch import save_model
+
+    save_model(model, str(out / WEIGHTS))
+    write_jsonl(out / "curve.jsonl", points)
+
+
 def trainable(model: Any) -> int:
     """Number of parameters that are trained."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -149,7 +160,8 @@ def trainable(model: Any) -> int:
 def trained(model: Any) -> dict[str, Any]:
     """How much of the model was trained, for a report; the memory that it took, which no report may hold, is said."""
     count = trainable(model)
-    share = count / (sum(p.numel() for p in model.parameters()) - count)
+    below = sum(p.numel() for p in model.parameters()) - count
+    share = count / below if below else 1.0
     say_cost(count, share)
     return {"trained_parameters": count, "trained_share": round(share, 6)}
 
