@@ -105,7 +105,7 @@ def test_accumulated_batches_are_one_step(tmp_path):
         rollout = ppo.sample(task, learner, ppo.prompts_of(task)[:8])
         tokens = float(rollout.mask.sum())
         for start in range(0, 8, size):
-            ppo.backward(task, learner, rollout, list(range(start, start + size)), tokens)
+            ppo.backward(task, learner, rollout, list(range(start, start + size)), tokens, {})
         return [p.grad for p in learner.weights().values() if p.grad is not None]
 
     both, whole = gradients(4, 2), gradients(8, 1)
@@ -136,7 +136,7 @@ def test_values_stand_at_their_tokens(tmp_path):
     moved = ppo.values_of(learner.model, learner.head, prompts, answers, task.tokenizer.pad_token_id)
     assert (moved - found).detach().abs()[found != 0].min() > 0
     rollout = ppo.sample(task, learner, ppo.prompts_of(task)[:8])
-    ppo.backward(task, learner, rollout, list(range(8)), float(rollout.mask.sum()))
+    ppo.backward(task, learner, rollout, list(range(8)), float(rollout.mask.sum()), {})
     assert all(p.grad is not None for p in learner.weights().values())
 
 

@@ -179,11 +179,15 @@ def _choose(logps: torch.Tensor, rows: list[_Row], temperature: float, top_p: fl
 
     if temperature == 0:
         return logps.argmax(-1)
-    probabilities, ids = (logps / temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
-    total = probabilities.cumsum(-1)
-    probabilities = probabilities.masked_fill(total - probabilities >= top_p, 0.0)
+    probabilities, ids = (logps / temperature).softmax(-1), None
+    if top_p < 1:
+        probabilities, ids = probabilities.sort(dim=-1, descending=True, stable=True)
+        total = probabilities.cumsum(-1)
+        probabilities = probabilities.masked_fill(total - probabilities >= top_p, 0.0)
     total = probabilities.cumsum(-1)
     uniform = torch.tensor([row.draws.random() for row in rows], device=logps.device, dtype=total.dtype)
     index = torch.searchsorted(total, (uniform * total[:, -1])[:, None], right=True)
-    last = (probabilities > 0).sum(-1, keepdim=True) - 1  # a uniform of almost 1 may round past the last token
-    return ids.gather(1, index.minimum(last))[:, 0]
+    places = torch.arange(probabilities.shape[1], device=logps.device)
+    last = torch.where(probabilities > 0, places, -1).amax(-1, keepdim=True)  # a uniform of almost 1 may round past it
+    index = index.minimum(last)
+    return (index if ids is None else ids.gather(1, index))[:, 0]

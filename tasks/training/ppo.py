@@ -33,6 +33,8 @@ from tasks.training.scoring import pad_right
 if TYPE_CHECKING:
     import torch
 
+KEPT = 2**28  # bytes of prompts that stay read between the passes over a round
+
 @dataclass
 class Rollout:
     """A round's answers and what was known of them before training on them; tensors are (N, T), tokens flush right."""
@@ -142,9 +144,34 @@ def sample(task: Task, learner: Learner, prompts: list[list[int]]) -> Rollout:
     return Rollout(prompts, answers, mask, old, values, whiten(advantages, mask), returns, figures)
 
 
-def values_of(model: Any, head: torch.nn.Linear, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]],
-              pad: int) -> torch.Tensor:
-    """V of what stands before each answer token, (B, T), tokens flush right.
+@dataclass
+class Read:
+    """Prompts as the frozen backbone reads them, all but their last tokens."""
+
+    mask: torch.Tensor  # (B, L), flush right
+    layers: list[tuple[torch.Tensor, torch.Tensor]]  # keys and values of each
+
+    def size(self) -> int:
+        """Bytes."""
+        return sum(part.nbytes for layer in self.layers for part in layer)
+
+
+def read(model: Any, prompts: Sequence[Sequence[int]], pad: int) -> Read:
+    """Keys and values of the prompts, without gradients."""
+    import torch
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    ids, mask = (t.to(model.device) for t in pad_left([prompt[:-1] for prompt in prompts], pad))
+    with torch.no_grad(), using(model, None):
+        body_of(model)(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0), past_key_values=cache,
+                       use_cache=True)  # fmt: skip
+    return Read(mask, [(layer.keys, layer.values) for layer in cache.layers])
+
+
+def values_of(model: Any, head: torch.nn.Linear, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], pad: int,
+              known: Read | None = None) -> torch.Tensor:
+    """V of what stands before each answer token, (B, T), tokens flush right. `known`: the prompts, where they were read before.
 
     The value adapter is on from the prompt's last token; what stands before is read as the frozen backbone reads it, without
     gradients. Nine tenths of the tokens are prompt, and values need no reading of their own of them.
@@ -152,11 +179,10 @@ def values_of(model: Any, head: torch.nn.Linear, prompts: Sequence[Sequence[int]
     import torch
     from transformers import DynamicCache
 
-    cache, width = DynamicCache(config=model.config), max(map(len, answers))
-    ids, mask = (t.to(model.device) for t in pad_left([prompt[:-1] for prompt in prompts], pad))
-    with torch.no_grad(), using(model, None):
-        body_of(model)(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0), past_key_values=cache,
-                       use_cache=True)
+    known = known or read(model, prompts, pad)
+    cache, mask, width = DynamicCache(config=model.config), known.mask, max(map(len, answers))
+    for number, (keys, values) in enumerate(known.layers):
+        cache.update(keys, values, number)
     states, real = pad_right([[prompt[-1], *said[:-1]] for prompt, said in zip(prompts, answers, strict=True)], pad)  # (B, T)
     states, real = states.to(model.device), real.to(model.device)
     with using(model, VALUE):
@@ -177,6 +203,7 @@ def train(task: Task, learner: Learner, rollout: Rollout, rounds: int) -> dict[s
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     batches = [order[start:start + cfg.batch_size] for start in range(0, len(order), cfg.batch_size)]
     steps = cfg.passes * len(batches) // cfg.accumulate * rounds
+    known: dict[int, Read] = {}  # prompts that the values have read already, by the first answer of their batch
     sums: dict[str, float] = {}
     for number in range(cfg.passes):
         random.Random(f"{task.seed}/{learner.round}/{number}").shuffle(batches)
@@ -186,7 +213,7 @@ def train(task: Task, learner: Learner, rollout: Rollout, rounds: int) -> dict[s
             for group in learner.optimizer.param_groups:
                 group["lr"] = group["peak"] * rate(learner.step, steps, cfg.warmup)
             learner.optimizer.zero_grad()
-            found = [backward(task, learner, rollout, batch, tokens) for batch in together]
+            found = [backward(task, learner, rollout, batch, tokens, known) for batch in together]
             learner.scaler.unscale_(learner.optimizer)
             for group in learner.optimizer.param_groups:
                 torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
@@ -202,7 +229,8 @@ def train(task: Task, learner: Learner, rollout: Rollout, rounds: int) -> dict[s
             "learning_rate": learner.optimizer.param_groups[0]["lr"]}
 
 
-def backward(task: Task, learner: Learner, rollout: Rollout, batch: list[int], tokens: float) -> dict[str, float]:
+def backward(task: Task, learner: Learner, rollout: Rollout, batch: list[int], tokens: float,
+             known: dict[int, Read]) -> dict[str, float]:
     """Gradients of both losses on one batch, as its part of a step over so many tokens."""
     cfg, model, pad = task.cfg.ppo, learner.model, task.tokenizer.pad_token_id
     prompts, answers = [rollout.prompts[i] for i in batch], [rollout.answers[i] for i in batch]
@@ -215,7 +243,10 @@ def backward(task: Task, learner: Learner, rollout: Rollout, batch: list[int], t
     loss = each.sum() / tokens
     learner.scaler.scale(loss).backward()
     with autocast(task.compute):
-        found = values_of(model, learner.head, prompts, answers, pad)
+        there = known.get(batch[0]) or read(model, prompts, pad)
+        if sum(each.size() for each in known.values()) + there.size() <= KEPT:
+            known[batch[0]] = there
+        found = values_of(model, learner.head, prompts, answers, pad, there)
     value = value_loss(found, values, returns, mask, cfg.value_clip).sum() / tokens
     with using(model, VALUE):
         learner.scaler.scale(value).backward()
