@@ -4,7 +4,7 @@
     python -m benchmarks.memory --width 512 --layers 8
 
 Each run is the stage as `dvc repro` starts it, in a process of its own; its peak is what it says of itself. The model is random:
-this is about resources, and an adapter's parameters are held to Σ r·(d + k) over the layers that have one (Hu et al. 2021, § 4.2).
+this is about resources. An adapter's parameters are held to Σ r·(d + k) over the layers that have one (Hu et al. 2021, § 4.2).
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def stage(folder: Path, name: str, params: dict[str, Any], out: str, **options: 
         sys.exit(done.stderr[-3000:])
     after, peak = resource.getrusage(resource.RUSAGE_CHILDREN), re.search(r"peak memory ([\d.]+) GB", done.stderr)
     cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    return {"peak": float(peak[1]) if peak else 0.0, "cpu": cpu, "megabytes": size(folder / out) / 1e6, "trained": read_json(folder / f"{out}.json").get("trained_parameters", 0)}
+    return {"peak": float(peak[1]) if peak else 0.0, "cpu": cpu, "megabytes": size(folder / out) / 1e6,
+            "trained": read_json(folder / f"{out}.json").get("trained_parameters", 0)}
 
 
 def expected(folder: Path, rank: int) -> int:
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=768, metavar="N", help="of the model (default: %(default)s)")
     parser.add_argument("--layers", type=int, default=14, metavar="N", help="default: %(default)s")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="rows of a forward pass (default: %(default)s)")
-    parser.add_argument("--notes", type=int, default=16, metavar="N", help="of a prompt, some 16 tokens each (default: %(default)s)")
+    parser.add_argument("--notes", type=int, default=16, metavar="N", help="of a prompt, 16 tokens each (default: %(default)s)")
     given = parser.parse_args()
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     steps = {"epochs": 1, "batch_size": given.batch, "accumulate": 1, "log_every": 1, "save_every": 100}
@@ -106,7 +107,8 @@ def main() -> None:
         base = {"base": folder / "base"}
         stage(folder, "base", params, "base", starter=folder / "start", templates=ROOT / "tasks/templates")
         teach = {"dataset": folder / "instructions", **base}
-        found["SFT, all weights"] = stage(folder, "sft", {**params, "sft": {**params["sft"], "lora": None}}, "whole", **teach)
+        whole = {**params["sft"], "lora": None}
+        found["SFT, all weights"] = stage(folder, "sft", {**params, "sft": whole}, "whole", **teach)
         found["SFT, LoRA on all layers"] = stage(folder, "sft", params, "sft", **teach)
         narrow = {**params["sft"], "lora": {**params["sft"]["lora"], "targets": ["q_proj", "v_proj"]}}
         found["SFT, LoRA on q and v"] = stage(folder, "sft", {**params, "sft": narrow}, "narrow", **teach)
@@ -122,8 +124,8 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     beside = found["SFT, LoRA on all layers"]["peak"]
     for what, one in found.items():
-        print(f"| {what} | {one['trained']:,.0f} ({one['trained'] / count:.1%}) | {one['peak']:.2f} | {one['peak'] / beside:.2f} | "
-              f"{one['cpu']:.0f} | {one['megabytes']:.1f} |")  # fmt: skip
+        trained, peak = f"{one['trained']:,.0f} ({one['trained'] / count:.1%})", one["peak"]
+        print(f"| {what} | {trained} | {peak:.2f} | {peak / beside:.2f} | {one['cpu']:.0f} | {one['megabytes']:.1f} |")
 
 
 if __name__ == "__main__":
