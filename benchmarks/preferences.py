@@ -59,7 +59,7 @@ def main() -> None:
     given.base, given.sft, given.dataset = (path.resolve() for path in (given.base, given.sft, given.dataset))
     if not given.sft.is_dir():
         sys.exit(f"{given.sft}: is not there; make nightly makes it")
-    print("| turned round | people's pairs | differ in correctness | differ in style | expected calibration error | mean margin |")
+    print("| turned round | people's pairs | differ in correctness | differ in style | calibration error | mean margin |")
     print("| --- | --- | --- | --- | --- | --- |")
     for share in given.shares:
         with tempfile.TemporaryDirectory(prefix="preferences-") as folder:
