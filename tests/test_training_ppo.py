@@ -140,6 +140,29 @@ def test_values_stand_at_their_tokens(tmp_path):
     assert all(p.grad is not None for p in learner.weights().values())
 
 
+def test_values_of_a_model_with_windows():
+    """Layers that see eight tokens back (as Gemma 3 has them), prompts that are longer: what is kept of a prompt is all of it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(vocab_size=50, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+                              num_key_value_heads=1, head_dim=16, sliding_window=8,
+                              layer_types=["sliding_attention", "full_attention"])
+    adapter = LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(Gemma3ForCausalLM(config), adapter, adapter_name=POLICY).eval()
+    model.add_adapter(ppo.VALUE, adapter)
+    head = torch.nn.Linear(32, 1)
+    prompts, answers = [list(range(3, 33)), list(range(9, 21))], [(5, 6, 7), tuple(range(20, 32))]
+    found = ppo.values_of(model, head, prompts, answers, 0)
+    with torch.no_grad(), using(model, None):
+        for row, prompt, said in zip(found, prompts, answers, strict=True):
+            hidden = body_of(model)(input_ids=torch.tensor([[*prompt, *said[:-1]]])).last_hidden_state
+            plain = head(hidden)[0, len(prompt) - 1:, 0].tolist()
+            assert row.tolist() == pytest.approx([0.0] * (12 - len(said)) + plain, abs=1e-5)
+
+
 def test_the_plan_of_rounds():
     """Every pass has its own order; what does not fill the last round is left out; few prompts come again."""
     cfg = tiny.params().align.ppo.model_copy(update={"epochs": 2, "rollout": 4})

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 KEPT = 2**28  # bytes of prompts that stay read between the passes over a round
 
+
 @dataclass
 class Rollout:
     """A round's answers and what was known of them before training on them; tensors are (N, T), tokens flush right."""
@@ -161,7 +162,7 @@ def read(model: Any, prompts: Sequence[Sequence[int]], pad: int) -> Read:
     import torch
     from transformers import DynamicCache
 
-    cache = DynamicCache(config=model.config)
+    cache = DynamicCache()  # whole, also of layers with a window: the answers' masks are cut from all of it
     ids, mask = (t.to(model.device) for t in pad_left([prompt[:-1] for prompt in prompts], pad))
     with torch.no_grad(), using(model, None):
         body_of(model)(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0), past_key_values=cache,
@@ -180,7 +181,7 @@ def values_of(model: Any, head: torch.nn.Linear, prompts: Sequence[Sequence[int]
     from transformers import DynamicCache
 
     known = known or read(model, prompts, pad)
-    cache, mask, width = DynamicCache(config=model.config), known.mask, max(map(len, answers))
+    cache, mask, width = DynamicCache(), known.mask, max(map(len, answers))
     for number, (keys, values) in enumerate(known.layers):
         cache.update(keys, values, number)
     states, real = pad_right([[prompt[-1], *said[:-1]] for prompt, said in zip(prompts, answers, strict=True)], pad)  # (B, T)
