@@ -87,6 +87,22 @@ def changed(paths: dict[str, Path], folder: Path, **stages) -> dict[str, Path]:
     return {**paths, "figures": folder / "metrics"}
 
 
+def test_a_training_on_its_own_answers_that_was_stopped(night, tmp_path):
+    """PPO: score and KL of its rounds in the place of DPO's margins, what the watch saw, and why it was ended."""
+    curve = [{"step": 16 * n, "loss": 0.5, "score": n / 4, "kl": n / 8} for n in range(1, 6)]
+    write_jsonl(tmp_path / "align.jsonl", curve)
+
+    def stop(align):
+        align |= {"method": "ppo", "stopped": {"rule": "kl", "step": 80, "words": "it is <b>21.0</b> nats away", "kept": 48}}
+
+    shown = {**changed(night, tmp_path, align=stop), "align_curve": tmp_path / "align.jsonl"}
+    tree = Tree(page(shown, tmp_path / "out"))
+    captions = " ".join(tree.said("h3") + tree.said("figcaption") + tree.said("b") + tree.said("p"))
+    assert "PPO: score and KL of its own answers" in captions and "DPO: margin" not in captions
+    assert "Alignment: is the model whole?" in captions
+    assert "stopped at step 80 by its rule kl: it is <b>21.0</b> nats away; the checkpoint of step 48 is" in captions
+
+
 def test_equal_inputs_give_equal_bytes(night, tmp_path):
     """Twice in one process; nothing in the page is a date, a path of this machine or a random id."""
     one, two = page(night, tmp_path / "one"), page(night, tmp_path / "two")

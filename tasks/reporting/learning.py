@@ -12,6 +12,7 @@ from tasks.reporting.reading import Figures, column
 from tasks.reporting.words import interval, per_cent, plural, signed, stopped
 
 COIN = 0.5  # accuracy of a coin on pairs
+SAMPLED = {"ppo": "score", "rloo": "reward", "grpo": "reward"}  # methods that learn from their own answers → the score's key
 
 
 def training(sft: Figures, reward: Figures, align: Figures, curve: Mapping[str, Path]) -> Section:
@@ -64,6 +65,17 @@ def training(sft: Figures, reward: Figures, align: Figures, curve: Mapping[str, 
             f"{plural(align['pairs'], 'pair')}, {plural(align['steps'], 'step')}.",
         )
     ]
+    if method in SAMPLED and align["steps"]:
+        pictures.append(
+            Picture(
+                f"{name}: score and KL of its own answers",
+                curves(
+                    [Line("score", points("align", SAMPLED[method])), Line("KL", points("align", "kl"), "two")],
+                    f"{name}: score of the answers sampled in training and their KL, over steps",
+                ),
+                "Mean score by the reward model of the answers it is trained on; KL to the SFT model, in nats.",
+            )
+        )
     if method == "dpo" and align["steps"]:
         pictures += [
             Picture(
@@ -148,14 +160,15 @@ def watched(looks: Sequence[Figures]) -> list[Picture]:
             "Alignment: is the model whole?",
             curves(
                 [
-                    Line("end by themselves", points("ended")),
-                    Line("say what people chose", points("kept"), "two"),
-                    Line("different answers", points("distinct"), "three"),
+                    Line("end", points("ended")),
+                    Line("as people chose", points("kept"), "two"),
+                    Line("differ", points("distinct"), "three"),
                 ],
                 "Shares of held-out answers that end, that say what people chose, and that differ, over steps",
                 bounds=(0, max(1, *(look["distinct"] for look in looks))),
             ),
-            "Greedy answers to held-out prompts. Reward that rises while these fall is no gain.",
+            "Greedy answers to held-out prompts: that end by themselves, say what people chose, differ. Reward that rises while "
+            "these fall is no gain.",
         ),
     ]
 
