@@ -56,6 +56,28 @@ def test_the_loss_before_the_first_step_by_hand(dpo):
     assert loss == pytest.approx(math.log(2) + 0.5 * nll, abs=1e-4)
 
 
+@pytest.mark.parametrize(("loss", "expected"), [
+    ("sigmoid_norm", math.log(2)),  # −log σ(0), by the token as well
+    ("hinge", 1.0),  # max(0, 1 − β·0)
+    ("ipo", 25.0),  # (0 − 1/(2β))², β 0.1 (Azar et al. 2023, eq. 17)
+    ("robust", math.log(2)),  # ((1 − ε)·ln 2 − ε·ln 2)/(1 − 2ε) (Chowdhury et al. 2024, eq. 9)
+])  # fmt: skip
+def test_other_losses_before_the_first_step_by_hand(tmp_path, loss, expected):
+    """B = 0, so every margin is 0."""
+    import torch
+
+    params = tiny.params()
+    own = params.align.dpo.model_copy(update={"epochs": 1, "beta": 0.1, "losses": {loss: 1.0}, "flipped": 0.2})
+    cfg = params.align.model_copy(update={"dpo": own})
+    policy, tokenizer = load_policy(tiny.world() / "base", [tiny.trained("sft")], params.compute)
+    pairs, _ = encode_pairs(tokenizer, tiny.preference_rows(8), 128, "x")
+    judge = Judge(tiny.trained("reward"), tokenizer)
+    watch = Watch(cfg, 1, tokenizer, [], judge, tmp_path)
+    made = make_trainer(Task(cfg, params.compute, 1, policy, tokenizer, pairs, judge, watch, tmp_path, tmp_path))
+    with torch.no_grad():
+        assert float(made.compute_loss(made.model, next(iter(made.get_train_dataloader())))) == pytest.approx(expected, abs=1e-3)
+
+
 def test_the_loss_at_margin_10_by_hand(dpo):
     """Margin 10, β 0.1 → logit 1 → −log σ(1) = 0.3133 (Rafailov et al. 2023, eq. 7)."""
     import torch
