@@ -408,10 +408,10 @@ def test_nobody_can_be_asked(night, tmp_path):
 
 
 def test_another_method_of_alignment_shows_its_loss(night, tmp_path):
-    """PPO logs other columns than DPO: the common ones are drawn."""
-    paths = changed(night, tmp_path, align=lambda values: values.update(method="ppo"))
+    """One that the page does not know (KTO, say) logs other columns than DPO: the common ones are drawn."""
+    paths = changed(night, tmp_path, align=lambda values: values.update(method="kto"))
     captions = Tree(page(paths, tmp_path / "out")).said("figcaption")
-    assert "PPO: loss" in captions and not any(text.startswith("DPO") for text in captions)
+    assert "KTO: loss" in captions and not any(text.startswith("DPO") for text in captions)
 
 
 @pytest.mark.parametrize("place", [
