@@ -192,7 +192,7 @@ def _progress() -> TrainerCallback:
         def on_log(self, args, state, control, logs=None, **_):
             """Step, loss and, for pairs, how many are the right way round. NotFinite where it is no number."""
             if logs and "loss" in logs:
-                for name in ("loss", "grad_norm"):
+                for name in ("loss",) if args.fp16 else ("loss", "grad_norm"):  # fp16's scaler skips steps that overflow
                     if not math.isfinite(float(logs.get(name, 0.0))):
                         raise NotFinite(f"step {state.global_step}", f"{name} is {float(logs[name])}",
                                         "lower learning_rate, or take precision fp32")
