@@ -44,8 +44,7 @@ def listing(root: Path) -> list[str]:
 def compare(root: Path, names: Sequence[str], cases: int) -> Iterator[str]:
     """Behaviours of several releases' adapters, each switched on in its turn on one base. DataError where bases differ."""
     from tasks import behaviours, params
-    from tasks import champion as champions
-    from tasks.evaluate import GROUNDED, SETS, read_cases
+    from tasks.evaluate import GROUNDED, of_each_set, read_cases
     from tasks.training.generate import generate
     from tasks.training.models import is_whole, load_base, set_up
     from tasks.training.shelf import Shelf
@@ -61,8 +60,7 @@ def compare(root: Path, names: Sequence[str], cases: int) -> Iterator[str]:
         folder, first = Path(name), chosen[0]
         shelf = Shelf(*load_base(restored(root, first, "base", folder / "base"), cfg.compute))
         every = read_cases(restored(root, first, "dataset", folder / "dataset") / "evaluation")
-        parts = ([case for case in every if case["set"] == part] for part in SETS)
-        asked = {case for part in parts for case in champions.chosen(part, cases)}
+        asked = of_each_set(every, cases)
         shown = [case for case in every if case["id"] in asked]
         yield f"{len(shown)} held-out cases of {first['release']}, greedy, adapters not merged, %"
         yield f"{'release':<28}{'right':>8}{'preferred':>11}{'abstains':>10}{'over':>7}"

@@ -22,7 +22,7 @@ from tasks.training.alignment import Task
 from tasks.training.backbone import Judge
 from tasks.training.generate import generate
 from tasks.training.models import load_policy, parameter_count, set_up
-from tasks.training.rows import Pair, encode_pairs, read_rows
+from tasks.training.rows import Pair, encode_pairs, one_a_prompt, read_rows
 from tasks.training.scoring import Scores, answer_logprobs, per_token
 from tasks.training.watch import Look, Stopped, Watch
 
@@ -127,10 +127,7 @@ def prefers(chosen: Scores, rejected: Scores) -> list[bool]:
 def sample(cfg: Align, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair],
            out: Path) -> list[dict]:
     """Greedy answers to the first `cfg.samples` different held-out prompts, also written to out/samples.jsonl."""
-    first: dict[str, Pair] = {}
-    for pair in pairs:
-        first.setdefault(pair.messages[-1]["content"], pair)
-    chosen = list(first.values())[:cfg.samples]
+    chosen = one_a_prompt(pairs)[:cfg.samples]
     drawn = generate(model, tokenizer, [pair.messages for pair in chosen], max_new_tokens=cfg.max_new_tokens,
                      batch_size=cfg.samples)
     rows = [{"id": pair.id, "messages": pair.messages, "chosen": pair.answers[0], "answer": answer.text,

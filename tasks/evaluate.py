@@ -141,7 +141,7 @@ def evaluate(cfg: Evaluate, compute: Compute, seed: Seed, dataset: Path, instruc
 
     write_jsonl(out / "answers.jsonl", rows)
     write_jsonl(out / references.FILE, said)
-    sent = {name for part in SETS for name in champions.chosen([c for c in cases if c["set"] == part], cfg.champion_cases)}
+    sent = of_each_set(cases, cfg.champion_cases)
     ours = [row for row in rows if row["model"] == "aligned"]
     tonight = Champion(
         release=None, references=references.travelling(asked, said), test_sets=champions.test_sets(dataset),
@@ -167,11 +167,15 @@ def read_cases(dataset: Path) -> list[Row]:
     return cases
 
 
+def of_each_set(cases: Sequence[Row], most: int | None) -> set[str]:
+    """Ids of so many cases of each set (None: all), the same every night."""
+    return {name for part in SETS for name in champions.chosen([case for case in cases if case["set"] == part], most)}
+
+
 def sampled(cfg: Evaluate, seed: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, cases: Sequence[Row],
             limits: Limits) -> list[Row]:
     """One answer at temperature 1 to a fixed part of each set, judged: the likeliest may be good while the others are not."""
-    parts = ([case for case in cases if case["set"] == part] for part in SETS)
-    asked = {name for part in parts for name in champions.chosen(part, cfg.sampled_cases)}
+    asked = of_each_set(cases, cfg.sampled_cases)
     return answer(cfg, "sampled", model, tokenizer, [case for case in cases if case["id"] in asked], limits, temperature=1.0,
                   seed=seed)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.errors import ModelError
 from tasks.files import read_json
-from tasks.training.generate import pad_left
+from tasks.training.generate import cut, in_order, pad_left
 from tasks.training.rewards import features
 from tasks.training.scoring import pad_right
 
@@ -86,20 +86,17 @@ class Judge:
         """
         import torch
 
-        rewards = [0.0] * len(prompts)
-        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]) + len(answers[i]), i))
+        batches, rewards = cut([[*prompt, *said] for prompt, said in zip(prompts, answers, strict=True)], batch_size), []
         words = model.get_output_embeddings().weight.detach()
         with undisturbed(model), self._laid_on(model), torch.no_grad():
-            for start in range(0, len(order), batch_size):
-                chosen = order[start:start + batch_size]
+            for chosen in batches:
                 ids, mask = pad_right([[*prompts[i], *answers[i]] for i in chosen], self.pad)
                 said, _ = pad_right([[0] * len(prompts[i]) + [1] * len(answers[i]) for i in chosen], 0)
                 ids, mask, said = (t.to(model.device) for t in (ids, mask, said))
                 hidden = body_of(model)(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
                 found = features(hidden, words, ids, mask, said) @ self.head.to(hidden.device, torch.float32).T  # (B, 1)
-                for i, value in zip(chosen, found[:, 0].tolist(), strict=True):
-                    rewards[i] = value
-        return rewards
+                rewards += found[:, 0].tolist()
+        return in_order(batches, rewards)
 
     @contextlib.contextmanager
     def _laid_on(self, model: PeftModel) -> Iterator[None]:

@@ -15,7 +15,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tasks.errors import ModelError, ParamsError
 from tasks.training.models import Message, encode_chat
@@ -23,6 +23,9 @@ from tasks.training.models import Message, encode_chat
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+Each = TypeVar("Each")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,12 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, convers
     model's window is a ModelError.
     """
     how = Sampling(max_new_tokens, temperature, top_p, seed, samples)
-    prompts = read(tokenizer, model.config, conversations, max_new_tokens)
+    return answer_all(model, tokenizer, read(tokenizer, model.config, conversations, max_new_tokens), how, batch_size)
+
+
+def answer_all(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], how: Sampling,
+               batch_size: int) -> list[list[Generated]]:
+    """The answers to prompts as token ids, in their order."""
     batches = cut(prompts, batch_size)
     found = (answer(model, tokenizer, [prompts[i] for i in batch], how) for batch in batches)
     return in_order(batches, chain.from_iterable(found))
@@ -95,8 +103,8 @@ def cut(prompts: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]:
     return [order[start:start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def in_order(batches: Sequence[Sequence[int]], answers: Iterable[list[Generated]]) -> list[list[Generated]]:
-    """The answers to the prompts of all batches, one after the other, in the order of the prompts."""
+def in_order(batches: Sequence[Sequence[int]], answers: Iterable[Each]) -> list[Each]:
+    """What came of the prompts of all batches, one after the other, in the order of the prompts."""
     found = dict(zip(chain.from_iterable(batches), answers, strict=True))
     return [found[number] for number in range(len(found))]
 

@@ -13,7 +13,7 @@ from tasks.params import Online
 from tasks.training import trainers
 from tasks.training.alignment import Outcome, Task, watched
 from tasks.training.models import Message, encode_chat
-from tasks.training.rows import schedule
+from tasks.training.rows import one_a_prompt, schedule
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -49,7 +49,7 @@ def training_set(task: Task, own: Online) -> Dataset:
     """The different prompts of the training pairs in the order of training, `epochs` passes."""
     from datasets import Dataset
 
-    asked = list({pair.messages[-1]["content"]: pair.messages for pair in task.pairs}.values())
+    asked = [pair.messages for pair in one_a_prompt(task.pairs)]
     order = schedule([1] * len(asked), [1.0] * len(asked), own.epochs, own.batch_size * own.accumulate // own.answers, task.seed)
     return Dataset.from_dict({"prompt": [asked[i] for i in order]})
 

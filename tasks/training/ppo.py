@@ -24,7 +24,7 @@ from tasks.progress import log
 from tasks.training import checkpoints
 from tasks.training.alignment import Outcome, Task
 from tasks.training.backbone import POLICY, answer_mask, body_of, logps_of, using
-from tasks.training.generate import Sampling, answer, cut, in_order, pad_left
+from tasks.training.generate import Sampling, answer_all, cut, pad_left
 from tasks.training.models import autocast, encode_chat
 from tasks.training.ppo_learner import VALUE, Learner, begin, load, rate, save
 from tasks.training.ppo_terms import advantages_of, masked_mean, policy_loss, token_rewards, value_loss, whiten
@@ -113,8 +113,7 @@ def sample(task: Task, learner: Learner, prompts: list[list[int]]) -> Rollout:
     with autocast(task.compute):
         batches = cut(prompts, cfg.batch_size)
         how = Sampling(task.cfg.max_new_tokens, temperature=cfg.temperature, seed=task.seed + learner.round)
-        found = [each for batch in batches for each in answer(model, task.tokenizer, [prompts[i] for i in batch], how)]
-        said = [one for (one,) in in_order(batches, found)]
+        said = [one for (one,) in answer_all(model, task.tokenizer, prompts, how, cfg.batch_size)]
         answers = [one.ids for one in said]
         scores = torch.tensor(task.judge.score(model, prompts, answers, cfg.batch_size), device=model.device)
         if not learner.round:  # values begin at the mean score: clipped steps would take many rounds to get there

@@ -96,6 +96,14 @@ def encode_pairs(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], max_l
     return pairs, too_long
 
 
+def one_a_prompt(pairs: Sequence[Pair]) -> list[Pair]:
+    """The first pair of each question, in their order."""
+    first: dict[str, Pair] = {}
+    for pair in pairs:
+        first.setdefault(pair.messages[-1]["content"], pair)
+    return list(first.values())
+
+
 def encode_answer(tokenizer: PreTrainedTokenizerBase, name: str, messages: Sequence[Message], answer: str) -> Encoded:
     """A prompt and one answer; the mask covers this answer only, not the earlier ones of a long conversation."""
     prompt = encode_chat(tokenizer, messages, add_generation_prompt=True)

@@ -25,8 +25,8 @@ from tasks.reports import Report
 from tasks.stats import binomial
 from tasks.training import trainers
 from tasks.training.backbone import Judge, logps_of, undisturbed, using
-from tasks.training.generate import Generated, Sampling, answer, cut, in_order, read
-from tasks.training.rows import Pair
+from tasks.training.generate import Sampling, answer_all, read
+from tasks.training.rows import Pair, one_a_prompt
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -66,10 +66,7 @@ class Watch:
     def __init__(self, cfg: Align, seed: int, tokenizer: PreTrainedTokenizerBase, held_out: Sequence[Pair], judge: Judge,
                  work: Path):
         """`work`: where the best state is kept, beside the checkpoints."""
-        first: dict[str, Pair] = {}
-        for pair in held_out:
-            first.setdefault(pair.messages[-1]["content"], pair)
-        self.pairs = list(first.values())[:cfg.samples]
+        self.pairs = one_a_prompt(held_out)[:cfg.samples]
         self.cfg, self.seed, self.tokenizer, self.judge, self.work = cfg, seed, tokenizer, judge, work
         self.looks: list[Look] = []
         self.stopped: Stopped | None = None
@@ -160,8 +157,8 @@ class Watch:
         size, pad, limit = self.cfg.samples, self.tokenizer.pad_token_id, self.cfg.max_new_tokens
         prompts = read(self.tokenizer, model.config, [pair.messages for pair in self.pairs], limit)
         chosen = [pair.chosen.ids[len(prompt):] for pair, prompt in zip(self.pairs, prompts, strict=True)]
-        said = self._answers(model, prompts, Sampling(limit))
-        drawn = self._answers(model, prompts, Sampling(limit, temperature=1.0, seed=self.seed))
+        said, drawn = ([one for (one,) in answer_all(model, self.tokenizer, prompts, how, size)]
+                       for how in (Sampling(limit), Sampling(limit, temperature=1.0, seed=self.seed)))
         with torch.no_grad():
             likely, real = logps_of(model, prompts, chosen, pad)
         rewards = self.judge.score(model, prompts, [one.ids for one in said], size)
@@ -176,11 +173,6 @@ class Watch:
         rows = [{"id": pair.id, "messages": pair.messages, "chosen": pair.answers[0], "answer": one.text, "ended": one.ended,
                  "reward": round(reward, 6)} for pair, one, reward in zip(self.pairs, said, rewards, strict=True)]
         return Look(step=step, **{name: round(value, 6) for name, value in figures.items()}), rows
-
-    def _answers(self, model: PeftModel, prompts: list[list[int]], how: Sampling) -> list[Generated]:
-        batches = cut(prompts, self.cfg.samples)
-        found = [each for batch in batches for each in answer(model, self.tokenizer, [prompts[i] for i in batch], how)]
-        return [one for (one,) in in_order(batches, found)]
 
     def _broken(self, look: Look) -> Iterator[tuple[str, str]]:
         """(rule, words) of each rule that this look breaks."""
