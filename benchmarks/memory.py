@@ -4,27 +4,19 @@
     python -m benchmarks.memory --width 512 --layers 8
 
 Each run is the stage as `dvc repro` starts it, in a process of its own; its peak is what it says of itself. The model is random:
-this is about resources. An adapter's parameters are held to Σ r·(d + k) over the layers that have one (Hu et al. 2021, § 4.2).
+this is about resources; what LoRA and full fine-tuning learn on a real one is benchmarks/lora.py's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
-import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from tasks.files import read_json, size, write_jsonl
-
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks import stages
+from benchmarks.stages import ROOT, Took
+from tasks.files import write_jsonl
 
 
 def model(folder: Path, width: int, layers: int) -> int:
@@ -58,31 +50,6 @@ def data(folder: Path, rows: int, notes: int) -> None:
         write_jsonl(folder / f"evaluation/{name}.jsonl", [])
 
 
-def stage(folder: Path, name: str, params: dict[str, Any], out: str, **options: Path) -> dict[str, float]:
-    """Run a stage there: peak GB as it says, CPU-seconds, MB of its output, parameters trained."""
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    words = [word for option, path in options.items() for word in (f"--{option}", str(path))]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-m", "tasks", name, *words, "--out", str(folder / out), "--metrics", f"{out}.json"],
-                          cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)  # fmt: skip
-    if done.returncode:
-        sys.exit(done.stderr[-3000:])
-    after, peak = resource.getrusage(resource.RUSAGE_CHILDREN), re.search(r"peak memory ([\d.]+) GB", done.stderr)
-    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    return {"peak": float(peak[1]) if peak else 0.0, "cpu": cpu, "megabytes": size(folder / out) / 1e6,
-            "trained": read_json(folder / f"{out}.json").get("trained_parameters", 0)}
-
-
-def expected(folder: Path, rank: int) -> int:
-    """Σ r·(d + k) over the linear layers of the blocks."""
-    from transformers import AutoModelForCausalLM
-
-    made = AutoModelForCausalLM.from_pretrained(folder)
-    head = made.get_output_embeddings()
-    layers = (layer for layer in made.modules() if type(layer).__name__ == "Linear" and layer is not head)
-    return sum(rank * sum(layer.weight.shape) for layer in layers)
-
-
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,7 +58,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="rows of a forward pass (default: %(default)s)")
     parser.add_argument("--notes", type=int, default=16, metavar="N", help="of a prompt, 16 tokens each (default: %(default)s)")
     given = parser.parse_args()
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params = stages.params()
     steps = {"epochs": 1, "batch_size": given.batch, "accumulate": 1, "log_every": 1, "save_every": 100}
     params["sft"] |= steps
     params["reward"] |= steps
@@ -99,33 +66,32 @@ def main() -> None:
     params["align"]["dpo"] |= steps | {"batch_size": max(1, given.batch // 2)}  # two answers each
     params["align"]["ppo"] |= {
         "epochs": 1, "batch_size": given.batch, "rollout": 2 * given.batch, "passes": 1, "save_every": 100}  # fmt: skip
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, Took] = {}
     with tempfile.TemporaryDirectory(prefix="memory-") as name:
         folder = Path(name)
         count = model(folder / "start", given.width, given.layers)
         data(folder, 2 * given.batch, given.notes)
         base = {"base": folder / "base"}
-        stage(folder, "base", params, "base", starter=folder / "start", templates=ROOT / "tasks/templates")
+        stages.run(folder, "base", params, starter=folder / "start", templates=ROOT / "tasks/templates")
         teach = {"dataset": folder / "instructions", **base}
         whole = {**params["sft"], "lora": None}
-        found["SFT, all weights"] = stage(folder, "sft", {**params, "sft": whole}, "whole", **teach)
-        found["SFT, LoRA on all layers"] = stage(folder, "sft", params, "sft", **teach)
+        found["SFT, all weights"] = stages.run(folder, "sft", {**params, "sft": whole}, "whole", **teach)
+        found["SFT, LoRA on all layers"] = stages.run(folder, "sft", params, "sft", **teach)
         narrow = {**params["sft"], "lora": {**params["sft"]["lora"], "targets": ["q_proj", "v_proj"]}}
-        found["SFT, LoRA on q and v"] = stage(folder, "sft", {**params, "sft": narrow}, "narrow", **teach)
+        found["SFT, LoRA on q and v"] = stages.run(folder, "sft", {**params, "sft": narrow}, "narrow", **teach)
         ranked = {"dataset": folder / "preferences", **base, "sft": folder / "sft"}
-        found["reward model"] = stage(folder, "reward", params, "reward", evaluation=folder / "evaluation", **ranked)
+        found["reward model"] = stages.run(folder, "reward", params, "reward", evaluation=folder / "evaluation", **ranked)
         for method in ("dpo", "ppo"):
             cfg = {**params, "align": {**params["align"], "method": method}}
-            found[method.upper()] = stage(folder, "align", cfg, method, reward=folder / "reward", **ranked)
-        rank, promised = params["sft"]["lora"]["r"], expected(folder / "base", params["sft"]["lora"]["r"])
-    print(json.dumps({"parameters": count, "batch": given.batch, "adapter": found["SFT, LoRA on all layers"]["trained"],
-                      f"sum of {rank}(d + k)": promised}))  # fmt: skip
+            found[method.upper()] = stages.run(folder, "align", cfg, method, reward=folder / "reward", **ranked)
+    print(json.dumps({"parameters": count, "batch": given.batch}))
     print("| | trained parameters | peak, GB | of SFT with LoRA's | CPU-s | MB written |")
     print("| --- | --- | --- | --- | --- | --- |")
-    beside = found["SFT, LoRA on all layers"]["peak"]
+    beside = found["SFT, LoRA on all layers"].peak
     for what, one in found.items():
-        trained, peak = f"{one['trained']:,.0f} ({one['trained'] / count:.1%})", one["peak"]
-        print(f"| {what} | {trained} | {peak:.2f} | {peak / beside:.2f} | {one['cpu']:.0f} | {one['megabytes']:.1f} |")
+        trained = one.report["trained_parameters"]
+        print(f"| {what} | {trained:,} ({trained / count:.1%}) | {one.peak:.2f} | {one.peak / beside:.2f} | {one.cpu:.0f} | "
+              f"{one.megabytes:.1f} |")
 
 
 if __name__ == "__main__":

@@ -10,18 +10,15 @@ falls little, and what the model says of its own certainty falls to what the lab
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from tasks.files import read_json, read_jsonl, write_jsonl
-
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks import stages
+from tasks.files import read_jsonl, write_jsonl
 
 
 def turned(rows: list[dict[str, Any]], share: float, seed: int) -> list[dict[str, Any]]:
@@ -37,14 +34,8 @@ def trained(given: argparse.Namespace, share: float, folder: Path) -> dict[str, 
     shutil.copytree(given.dataset / "preferences", folder / "preferences")
     train = folder / "preferences/train.jsonl"
     write_jsonl(train, turned(read_jsonl(train), share, given.seed))
-    options = {"dataset": train.parent, "evaluation": given.dataset / "evaluation", "base": given.base, "sft": given.sft,
-               "out": folder / "reward", "metrics": folder / "reward.json", "params": ROOT / "params.yaml"}  # fmt: skip
-    words = [word for name, path in options.items() for word in (f"--{name}", str(path))]
-    done = subprocess.run([sys.executable, "-m", "tasks", "reward", *words], cwd=folder, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
-    if done.returncode:
-        sys.exit(done.stderr[-3000:])
-    return read_json(folder / "reward.json")
+    return stages.run(folder, "reward", stages.params(), dataset=train.parent, evaluation=given.dataset / "evaluation",
+                      base=given.base, sft=given.sft).report  # fmt: skip
 
 
 def main() -> None:

@@ -13,35 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from benchmarks import stages
+from benchmarks.stages import ROOT
 from tasks.files import read_jsonl
 from tests.training_fixtures import write_dataset
 
-ROOT = Path(__file__).resolve().parents[1]
 RUNS = ((1, 2), (1, 1), (2, 1))  # (processes, threads of each)
-
-
-def stage(folder: Path, name: str, params: dict[str, Any], **options: Path) -> tuple[float, float]:
-    """Run a stage there; (seconds, CPU-seconds) of it and its children."""
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    words = [word for option, path in options.items() for word in (f"--{option}", str(path))]
-    command = [sys.executable, "-m", "tasks", name, *words, "--metrics", f"{name}.json"]
-    before, clock = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stderr)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    return time.monotonic() - clock, cpu
 
 
 def main() -> None:
@@ -50,7 +30,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1024, metavar="N", help="instruction rows, two passes (default: 1,024)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params = stages.params()
     params["sft"] |= {"epochs": 2, "log_every": 1, "save_every": 1000, "batch_size": 16}
     params["sft"]["lora"]["dropout"] = 0.0  # each process would draw its own
     rows: list[tuple[int, int, float, float, list[float]]] = []
@@ -58,18 +38,17 @@ def main() -> None:
         folder = Path(name)
         write_dataset(folder / "dataset", instructions=given.rows, pairs=8, held_out=8)
         params["compute"] |= {"device": given.device, "threads": 2}
-        stage(folder, "base", params, starter=ROOT / "starter/base", templates=ROOT / "tasks/templates", out=folder / "base")
+        stages.run(folder, "base", params, starter=ROOT / "starter/base", templates=ROOT / "tasks/templates")
         idle = {**params, "sft": {**params["sft"], "epochs": 1, "learning_rate": 1e-9}}  # what is around the steps
         write_dataset(folder / "little", instructions=16, pairs=8, held_out=8)
         for processes, threads in RUNS:
             told = {}
             for kind, cfg, dataset in (("around", idle, "little"), ("all", params, "dataset")):
                 cfg = {**cfg, "compute": {**cfg["compute"], "threads": threads}, "sft": {**cfg["sft"], "processes": processes}}
-                told[kind] = stage(folder, "sft", cfg, dataset=folder / f"{dataset}/instructions", base=folder / "base",
-                                   out=folder / "sft")  # fmt: skip
+                told[kind] = stages.run(folder, "sft", cfg, dataset=folder / f"{dataset}/instructions", base=folder / "base")
             curve = [point["loss"] for point in read_jsonl(folder / "sft/curve.jsonl")]
-            seconds, cpu = (whole - around for whole, around in zip(told["all"], told["around"], strict=True))
-            rows.append((processes, threads, seconds, cpu, curve))
+            every, around = told["all"], told["around"]
+            rows.append((processes, threads, every.seconds - around.seconds, every.cpu - around.cpu, curve))
         steps = len(rows[0][4])
         print(json.dumps({"rows": given.rows, "steps": steps, "device": given.device, "cores": os.cpu_count()}))
     print("| processes × threads | seconds, first = 1 | CPU-seconds, first = 1 | largest difference of the loss |")

@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 
 SETS = ("facts", "context", "unanswerable")
 MODELS = ("base", "sft", "aligned")
+FIGURES = {  # what a model is summed up by: name → the verdict that counts, and on which sets
+    "correct": ("right", ("facts", "context")),
+    "preferred": ("preferred", GROUNDED),
+    "abstains": ("abstains", ("unanswerable",)),
+    "over_abstains": ("abstains", ("facts", "context")),
+}
 Table = dict[str, dict[str, dict[str, Share]]]
 
 
@@ -220,22 +226,23 @@ def gain(ours: Sequence[Row], theirs: Sequence[Row], seed: int) -> Gain | None:
     return Gain(correct=correct, preferred=liked)
 
 
+def figures(rows: Sequence[Row]) -> dict[str, dict[str, Share]]:
+    """One model's judged rows → figure (FIGURES) → language ("all" besides each) → share."""
+    return {figure: behaviours.by_language([row for row in rows if row["set"] in sets], verdict)
+            for figure, (verdict, sets) in FIGURES.items()}
+
+
 def summarize(rows: Sequence[Row], drawn: Mapping[str, Sequence[Row]], cases: Sequence[Row], kl: Kl | None,
               told: References | None, against: Against | None, seed: int) -> EvaluateReport:
     """Judged rows of the three models, each in the order of the cases, and of sampled answers of two → the report."""
     by_model = {name: [row for row in rows if row["model"] == name] for name in MODELS}
     learned, aligned = (gain(by_model[a], by_model[b], seed) for a, b in (("sft", "base"), ("aligned", "sft")))
-
-    def table(key: str, sets: Sequence[str]) -> dict[str, dict[str, Share]]:
-        return {name: behaviours.by_language([row for row in group if row["set"] in sets], key)
-                for name, group in by_model.items()}
-
+    summed = {name: figures(group) for name, group in by_model.items()}
     scored = [[row["reward"] for row in by_model[name] if row["reward"] is not None] for name in ("sft", "aligned")]
     return EvaluateReport(
         cases={name: sum(case["set"] == name for case in cases) for name in SETS},
         behaviours={name: behaviours.rates(group) for name, group in by_model.items()},
-        correct=table("right", ("facts", "context")), preferred=table("preferred", GROUNDED),
-        abstains=table("abstains", ("unanswerable",)), over_abstains=table("abstains", ("facts", "context")),
+        **{figure: {name: summed[name][figure] for name in MODELS} for figure in FIGURES},
         degenerate={name: degenerate(group) for name, group in by_model.items() if group},
         sft_over_base=learned, aligned_over_sft=aligned,
         sampled={name: behaviours.rates(group) for name, group in drawn.items() if group},

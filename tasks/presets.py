@@ -34,7 +34,7 @@ def apply(root: Path, name: str) -> list[str]:
         known = sorted(file.stem for file in preset.parent.glob("*.yaml"))
         raise ParamsError(f"presets/{name}.yaml", "does not exist", f"known: {', '.join([STARTER, *known])}")
     content = _yaml().load(path.read_text(encoding="utf-8"))
-    changes = list(_lay_over(content, _yaml().load(preset.read_text(encoding="utf-8")) or {}, ()))
+    changes = list(lay_over(content, _yaml().load(preset.read_text(encoding="utf-8")) or {}, ()))
     if not changes:
         return [f"params.yaml has preset {name} already"]
     edited = bool(git.dirty(root, "params.yaml"))
@@ -62,12 +62,12 @@ def apply(root: Path, name: str) -> list[str]:
     ]
 
 
-def _lay_over(target: Any, preset: Any, where: tuple[str, ...]) -> Iterator[str]:
+def lay_over(target: Any, preset: Any, where: tuple[str, ...]) -> Iterator[str]:
     """Set the preset's values in place, yielding "section.key: old → new" for each that differs."""
     for key, value in preset.items():
         place = (*where, str(key))
         if isinstance(value, dict) and isinstance(target.get(key), dict):
-            yield from _lay_over(target[key], value, place)
+            yield from lay_over(target[key], value, place)
         elif key not in target or target[key] != value:
             yield f"{'.'.join(place)}: {_show(target.get(key))} → {_show(value)}"
             target[key] = value
@@ -76,7 +76,7 @@ def _lay_over(target: Any, preset: Any, where: tuple[str, ...]) -> Iterator[str]
 def _is_laid(path: Path, preset: Path) -> bool:
     """Whether params.yaml says all that a preset does."""
     content, wanted = (_yaml().load(file.read_text(encoding="utf-8")) or {} for file in (path, preset))
-    return bool(wanted) and not list(_lay_over(content, wanted, ()))
+    return bool(wanted) and not list(lay_over(content, wanted, ()))
 
 
 def _show(value: Any) -> str:

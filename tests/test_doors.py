@@ -11,7 +11,9 @@ from pathlib import Path
 
 import minigraph
 import pytest
-from test_flows_processes import alive, wait_until
+from test_flows_processes import alive
+
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -101,11 +103,11 @@ def test_a_night_that_is_ended_leaves_nobody_and_can_go_on(tmp_path, home, numbe
         except OSError:  # one of them has just ended
             return []
 
-    family = wait_until(look, 180)
+    family = until(look)
     assert len(family) >= 8  # flow; guard and server; twice guard, dvc and stage
     flow.send_signal(number)
     _, said = flow.communicate(timeout=60)
-    wait_until(lambda: not any(alive(pid) for pid in family), 30)
+    until(lambda: not any(alive(pid) for pid in family))
     if number != signal.SIGKILL:
         assert flow.returncode in (130, 143, -signal.SIGTERM) and "Traceback" not in said, said
     nightly(root, home)

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 
 from flows import processes
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 FAMILY = """
@@ -38,16 +38,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def wait_until(what, seconds: float = 60.0):
-    """Poll until `what` gives something true; fails after a while."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := what():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("waited in vain")
 
 
 def pids(folder: Path) -> list[int]:
@@ -123,11 +113,11 @@ def test_kill_9_of_the_flow_leaves_nobody(tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
     )
-    family = wait_until(lambda: pids(tmp_path))
+    family = until(lambda: pids(tmp_path))
     assert all(alive(pid) for pid in family)
     flow.send_signal(signal.SIGKILL)
     flow.wait()
-    wait_until(lambda: not any(alive(pid) for pid in family), 30)
+    until(lambda: not any(alive(pid) for pid in family))
 
 
 def test_stop_all_ends_what_runs_and_starts_no_more(tmp_path):
@@ -140,7 +130,7 @@ def test_stop_all_ends_what_runs_and_starts_no_more(tmp_path):
         target=lambda: ended.append(processes.run([sys.executable, "family.py"], tmp_path, lambda _: None))
     )
     thread.start()
-    family = wait_until(lambda: pids(tmp_path))
+    family = until(lambda: pids(tmp_path))
     processes.stop_all()
     thread.join(30)
     assert ended[0].code == 128 + signal.SIGTERM

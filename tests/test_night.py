@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import yaml
 
 from tests import labelling_fixtures, small_night
 from tests.small_night import git, run
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -91,10 +91,8 @@ def test_kill_9_in_mid_training_costs_nothing_but_time(night, tmp_path_factory):
     run(folder, "nightshift", "bootstrap")
     process = subprocess.Popen(["dvc", "repro", "sft"], cwd=folder, env=small_night.environment(folder), text=True,
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + 400
-    while not list((folder / ".nightshift/work").glob("sft-*/checkpoint-*/complete")) and process.poll() is None:
-        assert time.monotonic() < deadline, "no checkpoint"
-        time.sleep(0.05)
+    until(lambda: list((folder / ".nightshift/work").glob("sft-*/checkpoint-*/complete")) or process.poll() is not None,
+          "no checkpoint")
     assert process.poll() is None, process.stdout.read()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

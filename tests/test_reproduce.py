@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tasks.lock import BusyError
 from tasks.reproduce import HOME, reproduce, run, stack
 from tasks.reproduce.workspace import Workspace
 from tests import minigraph
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 NIGHT = datetime(2026, 11, 24, 3, tzinfo=UTC)
@@ -263,13 +263,13 @@ def test_kill_9_leaves_a_work_tree_that_the_next_one_removes(released, tmp_path)
     env = minigraph.environment(MINI_SLEEP="sft=600")
     process = subprocess.Popen(command, cwd=released, env=env, stdout=subprocess.DEVNULL)
     log = released / HOME / f"{promote.live(released)}.log"
-    wait(lambda: log.is_file() and "sft: has begun" in log.read_text())
+    until(lambda: log.is_file() and "sft: has begun" in log.read_text())
     with pytest.raises(BusyError, match=f"another reproduction is running here .process {process.pid}"):
         again(released)
     process.kill()
     process.wait()
     [left] = (tmp_path / "there").iterdir()
-    wait(lambda: not [pid for pid in Path("/proc").glob("[0-9]*") if working(pid, left)])
+    until(lambda: not [pid for pid in Path("/proc").glob("[0-9]*") if working(pid, left)])
     assert worktrees(released) == 2
     made, _ = again(released, dry=True)
     assert made.artifacts == [] and list((tmp_path / "there").iterdir()) == [] and worktrees(released) == 1
@@ -278,14 +278,6 @@ def test_kill_9_leaves_a_work_tree_that_the_next_one_removes(released, tmp_path)
     with pytest.raises(ParamsError, match="lies in the checkout"):
         again(released, within=released)
     assert worktrees(released) == 2  # what was kept is nobody's to remove
-
-
-def wait(until) -> None:
-    """At most five minutes: a machine may be busy."""
-    deadline = time.monotonic() + 300
-    while not until():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def working(process: Path, folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,7 +10,6 @@ import socket
 import sqlite3
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import minigraph
@@ -23,6 +23,7 @@ from tasks.params import Params, load
 from tasks.rag.loaders import load as load_document
 from tasks.rag.statement import check, is_ordered
 from tasks.sources import fetch, left_over
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
 TICKETS = {"name": "tickets", "url": "sqlite:///helpdesk.db", "title": "subject", "text": "body",
@@ -258,14 +259,14 @@ def postgres():
                               cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     url = f"postgresql+asyncpg://clerk:s3cr3t@127.0.0.1:{port}/postgres"
     try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
+        def begun() -> bool:
+            assert server.poll() is None
+            with contextlib.suppress(OSError, asyncpg.CannotConnectNowError):  # not there yet, or just starting
                 execute(url, "create table tickets (subject text, body text, price numeric(6,2), at timestamptz, tags text[])")
-                break
-            except (OSError, asyncpg.CannotConnectNowError):  # not there yet, or just starting
-                assert time.monotonic() < deadline and server.poll() is None
-                time.sleep(0.3)
+                return True
+            return False
+
+        until(begun)
         execute(url, "insert into tickets values ('台灯', '换。', 4.50, '2026-11-24 10:00+00', '{a,b}')")
         execute(url, "insert into tickets values ('Lamp')")
         yield url

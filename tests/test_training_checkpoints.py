@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,30 +12,6 @@ import training_fixtures as tiny
 
 from tasks.files import sha256_tree
 from tasks.training import checkpoints
-
-ROOT = Path(__file__).parents[1]
-
-KILLED = """
-import os, signal, sys
-sys.path[:0] = [{root!r}, {tests!r}]
-from tasks import environment
-environment.apply()
-from pathlib import Path
-import training_fixtures as tiny
-from tasks.training import checkpoints
-tiny.world = lambda: Path({world!r})
-mark, seen = checkpoints.mark_complete, []
-
-def mark_then_die(checkpoint):
-    seen.append(checkpoint)
-    if len(seen) == 2:
-        next(checkpoint.glob("trainer_state.json")).unlink()  # the power goes while the second one is written
-        os.kill(os.getpid(), signal.SIGKILL)
-    mark(checkpoint)
-
-checkpoints.mark_complete = mark_then_die
-tiny.run_stage("sft", Path({out!r}), **tiny.inputs("sft"))
-"""
 
 
 def left(stage: str) -> list[Path]:
@@ -49,9 +22,7 @@ def left(stage: str) -> list[Path]:
 def test_kill_9_while_a_checkpoint_is_written(tmp_path):
     """SIGKILL in the second save of SFT with dropout; the next run resumes from the first and is bit-identical."""
     whole = sha256_tree(tiny.trained("sft"))
-    code = KILLED.format(root=str(ROOT), tests=str(ROOT / "tests"), world=str(tiny.world()), out=str(tmp_path / "dead"))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
-    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    tiny.killed("sft", tmp_path / "dead", 2, torn=True)
     (work,) = left("sft")
     assert sorted(p.name for p in work.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-8"]
     assert not (work / "checkpoint-8" / checkpoints.MARKER).exists()

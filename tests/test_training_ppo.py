@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -179,30 +176,6 @@ def test_no_room_for_an_answer(tmp_path):
         ppo.prompts_of(Task(**vars(task) | {"cfg": task.cfg.model_copy(update={"max_length": 20})}))
 
 
-KILLED = """
-import os, signal, sys
-sys.path[:0] = [{root!r}, {tests!r}]
-from tasks import environment
-environment.apply()
-from pathlib import Path
-import training_fixtures as tiny
-from tasks.training import checkpoints
-tiny.world = lambda: Path({world!r})
-tiny.trained = lambda stage: tiny.world() / stage
-mark, seen = checkpoints.mark_complete, []
-
-def mark_then_die(checkpoint):
-    seen.append(checkpoint)
-    if len(seen) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)  # all of the third is written but its mark
-    mark(checkpoint)
-
-checkpoints.mark_complete = mark_then_die
-own = type(getattr(tiny.params().align, {method!r})).model_validate_json({own!r})
-tiny.run_stage("align", Path({out!r}), {{"method": {method!r}, {method!r}: own}}, **tiny.inputs("align"))
-"""
-
-
 @pytest.mark.parametrize("method", ["ppo", "rloo"])
 def test_kill_9_changes_no_byte(tmp_path, method):
     """Twice the same from the same seed; and killed at its third checkpoint it goes on from the second to the same bytes."""
@@ -213,10 +186,7 @@ def test_kill_9_changes_no_byte(tmp_path, method):
     assert report.method == method and report.steps >= 6 and len(report.looks) >= 4
     tiny.run_stage("align", tmp_path / "again", changes, **tiny.inputs("align"))
     assert sha256_tree(tmp_path / "again") == sha256_tree(tmp_path / "whole")
-    code = KILLED.format(root=str(ROOT), tests=str(ROOT / "tests"), world=str(tiny.world()), out=str(tmp_path / "dead"),
-                         method=method, own=own.model_dump_json())
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
-    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    tiny.killed("align", tmp_path / "dead", 3, changes)
     (work,) = (tiny.world() / checkpoints.WORK).glob("align-*")
     assert len([one for one in work.glob("checkpoint-*") if (one / checkpoints.MARKER).is_file()]) >= 1
     tiny.run_stage("align", tmp_path / "out", changes, **tiny.inputs("align"))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import multiprocessing
 import os
 import random
+import signal
 from pathlib import Path
 
+from tasks import environment
 from tasks.files import write_jsonl
 from tests import minigraph
 
@@ -160,6 +163,34 @@ def run_stage(stage: str, out: Path, changes: dict | None = None, **paths: Path)
         return function(**{k: v for k, v in values.items() if k in names}, **paths, out=out)
     finally:
         os.chdir(here)
+
+
+def killed(stage: str, out: Path, at: int, changes: dict | None = None, torn: bool = False) -> None:
+    """Run a stage in a process that ends by SIGKILL when its checkpoint number `at` has all but its mark; torn: not all."""
+    process = multiprocessing.get_context("spawn").Process(
+        target=_run_and_die, args=(world(), stage, out, at, changes, torn, inputs(stage)))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def _run_and_die(place: Path, stage: str, out: Path, at: int, changes: dict | None, torn: bool, paths: dict[str, Path]) -> None:
+    environment.apply()
+    from tasks.training import checkpoints
+
+    mark, seen = checkpoints.mark_complete, []
+
+    def mark_or_die(checkpoint: Path) -> None:
+        seen.append(checkpoint)
+        if len(seen) == at:
+            if torn:
+                next(checkpoint.glob("trainer_state.json")).unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        mark(checkpoint)
+
+    checkpoints.mark_complete = mark_or_die
+    globals()["world"] = lambda: place
+    run_stage(stage, out, changes, **paths)
 
 
 def names(folder: Path) -> list[str]:

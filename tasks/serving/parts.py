@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tasks import stored
 from tasks.errors import DataError, StoreError
 from tasks.files import replace_dir, sha256_tree
 
@@ -80,17 +81,15 @@ def _whole(folder: Path, record: Mapping[str, Any]) -> bool:
 
 def _assemble(root: Path, record: Mapping[str, Any], target: Path) -> None:
     """Each part from DVC's cache, else from the workspace; what was brought is hashed, wherever it came from."""
-    from dvc.repo import Repo
-
     missing = []
-    with Repo(str(root)) as repo:
+    with stored.opened(root) as store:
         for name in PARTS:
             part = record["manifest"]["parts"].get(name)
             if part is None:
                 raise DataError(record["release"], f"its manifest names no {name}", "promote a release of this version")
             md5 = record["dvc"]["outs"].get(part["path"])
             made = target / name
-            if str(md5).endswith(".dir") and _from_cache(repo.cache.local, md5, made) and sha256_tree(made) == part["sha256"]:
+            if stored.lay_out(store, md5, made) and sha256_tree(made) == part["sha256"]:
                 continue
             shutil.rmtree(made, ignore_errors=True)
             workspace = root / part["path"]
@@ -106,29 +105,6 @@ def _assemble(root: Path, record: Mapping[str, Any], target: Path) -> None:
             f"at commit {record['git']['commit'] or '(none was recorded)'}: dvc fetch {' '.join(missing)} (dvc pull brings them "
             "into the workspace, too)",
         )
-
-
-def _from_cache(cache: Any, md5: str, target: Path) -> bool:
-    """Lay out a folder from DVC's object store; False where an object is missing or unreadable."""
-    from dvc.exceptions import DvcException
-    from dvc_data.hashfile import load
-    from dvc_data.hashfile.hash_info import HashInfo
-    from dvc_objects.errors import ObjectFormatError
-
-    try:
-        for key, (_, info) in load(cache, HashInfo("md5", md5)).iteritems():
-            if not info or ".." in key or any("/" in name for name in key):
-                return False
-            file = target.joinpath(*key)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            source = cache.oid_to_path(info.value)
-            try:
-                os.link(source, file)
-            except OSError:  # another file system, or one without links
-                shutil.copyfile(source, file)
-    except (FileNotFoundError, ObjectFormatError, DvcException):
-        return False
-    return True
 
 
 @contextlib.contextmanager
