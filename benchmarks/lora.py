@@ -69,7 +69,8 @@ def judged(folder: Path, trained: str | None = None) -> list[dict[str, Any]]:
     from tasks import params
     from tasks.behaviours import Limits
     from tasks.evaluate import GROUNDED, answer, read_cases
-    from tasks.training.models import load_policy, set_up
+    from tasks.training.hardware import set_up
+    from tasks.training.models import load_policy
 
     told = params.load(folder / "params.yaml")
     set_up(told.compute, told.seed.value)

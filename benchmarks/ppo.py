@@ -45,10 +45,11 @@ def prepare(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Write what the oracle reads: SFT model, reward model (body and head), prompts as token ids; returns the settings."""
     from safetensors.torch import save_file
 
-    from tasks.training.models import encode_chat, save_model
+    from tasks.training.models import save_model
     from tasks.training.ppo import prompts_of, rounds_of, sample
     from tasks.training.ppo_learner import begin
     from tasks.training.rewards import load_reward
+    from tasks.training.tokens import encode_chat
 
     task = a_task(given, given.seeds[0])
     cfg = task.cfg.ppo
@@ -79,7 +80,8 @@ def a_task(given: argparse.Namespace, seed: int) -> Any:
     from tasks.params import load
     from tasks.training.alignment import Task
     from tasks.training.backbone import Judge
-    from tasks.training.models import load_policy, set_up
+    from tasks.training.hardware import set_up
+    from tasks.training.models import load_policy
     from tasks.training.rows import encode_pairs, read_rows
     from tasks.training.watch import Watch
 

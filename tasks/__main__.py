@@ -141,7 +141,7 @@ def check_precisions(sections: Params) -> None:
     for place, section in sections.precisions().items():
         compute = sections.compute.at(section.precision)
         if compute.precision != "fp32":
-            from tasks.training.models import check_precision
+            from tasks.training.hardware import check_precision
 
             check_precision(compute, place, training=isinstance(section, Training))
 

@@ -43,7 +43,8 @@ def compare(root: Path, names: Sequence[str], cases: int) -> Iterator[str]:
     """Behaviours of several releases' adapters, each switched on in its turn on one base. DataError where bases differ."""
     from tasks import behaviours, params
     from tasks.evaluate import FIGURES, answer, figures, of_each_set, read_cases
-    from tasks.training.models import is_whole, load_base, set_up
+    from tasks.training.hardware import set_up
+    from tasks.training.models import is_whole, load_base
     from tasks.training.shelf import Shelf
 
     cfg = params.load(root / "params.yaml")

@@ -21,7 +21,8 @@ from tasks.training import checkpoints, methods, trainers
 from tasks.training.alignment import Task
 from tasks.training.backbone import Judge
 from tasks.training.generate import generate
-from tasks.training.models import load_policy, parameter_count, set_up
+from tasks.training.hardware import set_up
+from tasks.training.models import load_policy, parameter_count
 from tasks.training.rows import Pair, encode_pairs, one_a_prompt, read_rows
 from tasks.training.scoring import Scores, answer_logprobs, per_token
 from tasks.training.watch import Look, Stopped, Watch

@@ -74,7 +74,7 @@ def answers(
     `passages`: passages.jsonl of stage retrieve; `int4` may be any model folder, dense ones too. Without questions the
     file is empty and every figure null or missing.
     """
-    from tasks.training.models import set_up
+    from tasks.training.hardware import set_up
 
     cases = questions.read_cases(evaluation)
     retrieved = questions.read_passages(passages, cases)

@@ -20,15 +20,10 @@ from tasks.reports import Report
 from tasks.training import sources
 from tasks.training.folders import check_same_chat
 from tasks.training.fresh import refresh
-from tasks.training.models import (
-    TEMPLATE,
-    check_tokenizer,
-    parameter_count,
-    quiet,
-    save_model,
-    set_up,
-)
+from tasks.training.hardware import set_up
+from tasks.training.models import parameter_count, quiet, save_model
 from tasks.training.quantized import check_dimensions
+from tasks.training.tokens import TEMPLATE, check_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

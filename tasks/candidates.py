@@ -17,8 +17,10 @@ from tasks.params import Candidates, Compute, Scale, Seed
 from tasks.progress import bar, log
 from tasks.reports import Report
 from tasks.training.generate import Generated, Sampling, answer, cut, in_order, read
-from tasks.training.models import answering, config_of, load_policy, load_tokenizer, set_up
+from tasks.training.hardware import answering, set_up
+from tasks.training.models import config_of, load_policy
 from tasks.training.rows import read_rows
+from tasks.training.tokens import load_tokenizer
 
 
 class CandidatesReport(Report):

@@ -66,7 +66,7 @@ def embed(
 
     `before` is the former output: a passage that has a vector of the same model there keeps it. `scale`: who embeds the others.
     """
-    from tasks.training.models import set_up
+    from tasks.training.hardware import set_up
 
     library = load_folder(documents, int(cfg.max_megabytes * 2**20), cfg.max_seconds)
     for problem in library.problems:
@@ -132,7 +132,7 @@ def workers(
 
 def vectors_of(folder: Path, compute: Compute, cfg: Embed) -> Callable[[Sequence[str]], np.ndarray]:
     """The model of a folder, loaded, as a function from passages to their vectors."""
-    from tasks.training.models import set_up
+    from tasks.training.hardware import set_up
 
     set_up(compute.at(cfg.precision))
     return local_embedder(folder, cfg, compute).passages

@@ -33,8 +33,10 @@ from tasks.progress import log
 from tasks.reports import Report, Share
 from tasks.stats import Difference, Mean, mean, paired, wins
 from tasks.training.generate import generate
-from tasks.training.models import answering, encode_chat, load_base, load_policy, set_up
+from tasks.training.hardware import answering, set_up
+from tasks.training.models import load_base, load_policy
 from tasks.training.rewards import load_reward, score
+from tasks.training.tokens import encode_chat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -17,19 +17,11 @@ from tasks.params import Compute, Merge
 from tasks.progress import log
 from tasks.reports import Report
 from tasks.training.folders import check_same_chat
-from tasks.training.models import (
-    TEMPLATE,
-    check_same_tokens,
-    encode_chat,
-    is_whole,
-    load_base,
-    load_policy,
-    parameter_count,
-    save_model,
-    set_up,
-)
+from tasks.training.hardware import set_up
+from tasks.training.models import is_whole, load_base, load_policy, parameter_count, save_model
 from tasks.training.rows import read_rows
 from tasks.training.shelf import Shelf
+from tasks.training.tokens import TEMPLATE, check_same_tokens, encode_chat
 
 if TYPE_CHECKING:
     import torch

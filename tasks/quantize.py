@@ -29,9 +29,11 @@ from tasks.params import Compute, Evaluate, Quantize, Seed
 from tasks.progress import log
 from tasks.reports import Report
 from tasks.training.folders import check_same_chat
-from tasks.training.models import answering, check_same_tokens, device_of, dtype_of, encode_chat, load_base, set_up
+from tasks.training.hardware import answering, device_of, dtype_of, set_up
+from tasks.training.models import load_base
 from tasks.training.quantized import check_dimensions, hushed, load_quantized, quantizable, round_to_nearest
 from tasks.training.rows import read_rows
+from tasks.training.tokens import check_same_tokens, encode_chat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

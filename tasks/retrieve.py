@@ -61,7 +61,7 @@ def retrieve(cfg: Answers, where: Index, compute: Compute, seed: Seed, index: Pa
     modes: Modes = {}
     reranker = None
     if cases:
-        from tasks.training.models import set_up
+        from tasks.training.hardware import set_up
 
         set_up(compute, seed.value)
         retriever = Retriever.open(index, embedded, starter, compute, where, cfg)

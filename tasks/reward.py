@@ -18,7 +18,8 @@ from tasks.progress import log
 from tasks.reports import Report, Share
 from tasks.stats import share
 from tasks.training import checkpoints, trainers
-from tasks.training.models import load_policy, set_up
+from tasks.training.hardware import set_up
+from tasks.training.models import load_policy
 from tasks.training.rewards import load_reward, score, score_model
 from tasks.training.rows import Pair, encode_pairs, read_rows, schedule
 

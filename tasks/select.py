@@ -34,7 +34,7 @@ from tasks.formats.rows import FEEDBACK, clean, control, fingerprint
 from tasks.params import Compute, Seed, Select
 from tasks.progress import bar, log
 from tasks.reports import Report
-from tasks.training.models import answering, set_up
+from tasks.training.hardware import answering, set_up
 from tasks.training.rewards import load_reward, score
 from tasks.training.rows import read_rows
 

@@ -15,7 +15,8 @@ from tasks.params import Compute, Seed, Sft
 from tasks.progress import log
 from tasks.reports import Report
 from tasks.training import checkpoints, trainers
-from tasks.training.models import load_base, load_policy, set_up
+from tasks.training.hardware import set_up
+from tasks.training.models import load_base, load_policy
 from tasks.training.rows import Encoded, encode_instructions, read_rows, schedule
 from tasks.training.scoring import answer_logprobs, per_token
 

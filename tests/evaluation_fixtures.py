@@ -31,8 +31,9 @@ def teach(base: Path, out: Path, steps: int, seed: int = 0, ending: str = "") ->
     """
     import torch
 
-    from tasks.training.models import encode_response, load_base, save_model
+    from tasks.training.models import load_base, save_model
     from tasks.training.scoring import pad_right
+    from tasks.training.tokens import encode_response
 
     torch.manual_seed(seed)
     model, tokenizer = load_base(base, CPU)

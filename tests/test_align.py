@@ -14,7 +14,8 @@ from tasks.training import methods
 from tasks.training.alignment import Task
 from tasks.training.backbone import Judge
 from tasks.training.dpo import make_trainer
-from tasks.training.models import load_policy, set_up
+from tasks.training.hardware import set_up
+from tasks.training.models import load_policy
 from tasks.training.rows import encode_pairs
 from tasks.training.scoring import answer_logprobs
 from tasks.training.watch import Watch

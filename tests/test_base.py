@@ -12,7 +12,8 @@ import training_fixtures as tiny
 from tasks.errors import ModelError, ParamsError
 from tasks.files import sha256_file, sha256_tree
 from tasks.training import sources
-from tasks.training.models import load_base, load_tokenizer
+from tasks.training.models import load_base
+from tasks.training.tokens import load_tokenizer
 
 
 def run(tmp_path, start=None, **changes):

@@ -13,7 +13,7 @@ from tasks import params
 from tasks.__main__ import check_precisions
 from tasks.errors import ModelError, ParamsError
 from tasks.params import Compute
-from tasks.training import models
+from tasks.training import hardware, models
 
 ROOT = Path(__file__).parents[1]
 CPU = Compute(threads=2, precision="fp32", device="cpu", reproducible="this-cpu")
@@ -66,8 +66,8 @@ def test_a_gpu_that_lacks_bf16(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla P100")
     cuda = Compute(threads=2, precision="bf16", device="cuda", reproducible="this-cpu")
     with pytest.raises(ModelError, match=r"evaluate\.precision: is bf16, which Tesla P100 cannot compute in; take fp32 or fp16"):
-        models.check_precision(cuda, "evaluate.precision", training=False)
-    models.check_precision(cuda.at("fp16"), "sft.precision", training=True)
+        hardware.check_precision(cuda, "evaluate.precision", training=False)
+    hardware.check_precision(cuda.at("fp16"), "sft.precision", training=True)
 
 
 def test_the_old_word_is_refused_with_the_new_one(tmp_path):
@@ -95,8 +95,8 @@ def test_a_model_that_only_answers_has_its_weights_in_it():
     for precision in ("fp32", "bf16", "fp16"):
         model, _ = models.load_base(tiny.world() / "base", CPU)
         before = {name: tensor.clone() for name, tensor in model.named_buffers()}
-        assert models.answering(model, CPU.at(precision)) is model
-        assert {p.dtype for p in model.parameters()} == {models.dtype_of(precision)}
+        assert hardware.answering(model, CPU.at(precision)) is model
+        assert {p.dtype for p in model.parameters()} == {hardware.dtype_of(precision)}
         assert before and all(torch.equal(tensor, before[name]) for name, tensor in model.named_buffers())
         assert model.get_input_embeddings().weight is model.get_output_embeddings().weight  # still tied
         with torch.inference_mode():
@@ -118,7 +118,7 @@ def test_rewards_in_bf16():
     texts, found = [row["chosen"] for row in tiny.preference_rows(4)], {}
     for precision in ("fp32", "bf16"):
         model, tokenizer = load_reward(tiny.world() / "base", tiny.trained("sft"), tiny.trained("reward"), CPU)
-        found[precision] = score(models.answering(model, CPU.at(precision)), tokenizer, chats, texts)
+        found[precision] = score(hardware.answering(model, CPU.at(precision)), tokenizer, chats, texts)
         assert model.score.weight.dtype == torch.float32
     assert found["bf16"] != found["fp32"] and found["bf16"] == pytest.approx(found["fp32"], abs=0.1)
 

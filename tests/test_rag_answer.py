@@ -66,7 +66,7 @@ def test_headings_above_a_passage(headings, expected):
 
 def test_passages_are_left_out_and_cut_to_fit(loaded):
     """The last passage goes first; a single one is cut; a question without room is an error."""
-    from tasks.training.models import encode_chat
+    from tasks.training.tokens import encode_chat
 
     tokenizer = loaded[1]
 

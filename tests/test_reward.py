@@ -11,7 +11,8 @@ import training_fixtures as tiny
 from tasks import reward
 from tasks.errors import DataError, ModelError
 from tasks.files import read_jsonl, sha256_tree, write_jsonl
-from tasks.training.models import load_policy, set_up
+from tasks.training.hardware import set_up
+from tasks.training.models import load_policy
 from tasks.training.rewards import load_reward, score, score_model
 from tasks.training.rows import encode_pairs
 

@@ -15,7 +15,8 @@ from tasks import sft
 from tasks.errors import DataError, ModelError
 from tasks.files import read_jsonl, sha256_tree, write_jsonl
 from tasks.training import trainers
-from tasks.training.models import load_base, load_policy, parameter_count, set_up
+from tasks.training.hardware import set_up
+from tasks.training.models import load_base, load_policy, parameter_count
 from tasks.training.rows import encode_instructions
 from tasks.training.scoring import answer_logprobs, per_token
 

@@ -7,7 +7,8 @@ import training_fixtures as tiny
 
 from tasks.errors import ModelError, ParamsError
 from tasks.training.generate import generate, pad_left
-from tasks.training.models import encode_chat, load_policy
+from tasks.training.models import load_policy
+from tasks.training.tokens import encode_chat
 
 PROMPTS = [[{"role": "user", "content": "When does Marsh open? " * n}] for n in (1, 6, 3, 2, 5)]
 

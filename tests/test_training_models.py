@@ -9,7 +9,7 @@ import pytest
 import training_fixtures as tiny
 
 from tasks.errors import ModelError
-from tasks.training import models
+from tasks.training import hardware, models, tokens
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "When does Marsh open?"},
         {"role": "assistant", "content": "At 11."}, {"role": "user", "content": "And Redford?"},
@@ -18,41 +18,41 @@ CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": 
 
 def tokenizer():
     """The tiny base's tokenizer, with our template."""
-    return models.load_tokenizer(tiny.world() / "base")
+    return tokens.load_tokenizer(tiny.world() / "base")
 
 
 def test_chatml_renders_turns_and_nothing_after_the_last_end_token():
     """Turns are joined by newlines, so a conversation is exactly prompt + answer + end token."""
-    text = models.render_chat(tokenizer(), CHAT[:3])
+    text = tokens.render_chat(tokenizer(), CHAT[:3])
     assert text == ("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhen does Marsh open?<|im_end|>\n"
                     "<|im_start|>assistant\nAt 11.<|im_end|>")
-    prompt = models.render_chat(tokenizer(), CHAT[:2], add_generation_prompt=True)
+    prompt = tokens.render_chat(tokenizer(), CHAT[:2], add_generation_prompt=True)
     assert text == prompt + "At 11.<|im_end|>"
 
 
 def test_the_mask_covers_the_answers_with_their_end_tokens():
     """Decoded, the marked tokens are the two answers, each with its end token, and no newline after it."""
     t = tokenizer()
-    ids, mask = models.encode_response(t, CHAT)
+    ids, mask = tokens.encode_response(t, CHAT)
     marked = [i for i, m in zip(ids, mask, strict=True) if m]
     assert t.decode(marked) == "At 11.<|im_end|>At 12.<|im_end|>"
     assert ids[-1] == t.eos_token_id and mask[-1] == 1
-    assert ids == models.encode_chat(t, CHAT)
+    assert ids == tokens.encode_chat(t, CHAT)
 
 
 def test_gemma_template_has_one_bos_and_puts_the_system_text_into_the_first_turn():
     """Roles are user and model; the system text opens the first user turn."""
     t = tiny.tiny_tokenizer()
     t.chat_template = (tiny.TEMPLATES / "gemma.jinja").read_text()
-    assert models.render_chat(t, CHAT[:3]) == (
+    assert tokens.render_chat(t, CHAT[:3]) == (
         "<|endoftext|><start_of_turn>user\nBe brief.\n\nWhen does Marsh open?<end_of_turn>\n"
         "<start_of_turn>model\nAt 11.<end_of_turn>")
-    assert models.render_chat(t, CHAT[:2], True).endswith("<end_of_turn>\n<start_of_turn>model\n")
+    assert tokens.render_chat(t, CHAT[:2], True).endswith("<end_of_turn>\n<start_of_turn>model\n")
 
 
 def test_probe_texts_are_many_and_of_all_kinds():
     """Several hundred different strings: English, Chinese, digits, code, odd spaces."""
-    texts = models.probe_texts()
+    texts = tokens.probe_texts()
     assert len(set(texts)) > 300
     joined = "".join(texts)
     assert all(part in joined for part in ("资料没有说明", "def f(x)", "1000000", "  two  spaces"))
@@ -79,7 +79,7 @@ def test_a_tokenizer_that_reloads_with_other_ids_is_refused():
     other = tokenizer()
     other.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     with pytest.raises(ModelError, match="tokens in memory and"):
-        models.check_same_tokens(tokenizer(), other, "there")
+        tokens.check_same_tokens(tokenizer(), other, "there")
 
 
 def test_another_template_or_end_token_is_refused():
@@ -87,11 +87,11 @@ def test_another_template_or_end_token_is_refused():
     changed = tokenizer()
     changed.chat_template = changed.chat_template.replace("assistant", "bot")
     with pytest.raises(ModelError, match="the chat template changed"):
-        models.check_same_tokens(tokenizer(), changed, "there")
+        tokens.check_same_tokens(tokenizer(), changed, "there")
     changed = tokenizer()
     changed.eos_token = "<|endoftext|>"
     with pytest.raises(ModelError, match="eos_token_id changed from 3 to 0"):
-        models.check_same_tokens(tokenizer(), changed, "there")
+        tokens.check_same_tokens(tokenizer(), changed, "there")
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -107,7 +107,7 @@ def test_a_tokenizer_that_cannot_chat_is_refused(change, message):
     t = tokenizer()
     change(t)
     with pytest.raises(ModelError, match=message):
-        models.check_tokenizer(t, "there")
+        tokens.check_tokenizer(t, "there")
 
 
 def test_missing_folders_are_named(tmp_path):
@@ -132,7 +132,7 @@ def test_a_fresh_adapter_changes_nothing():
     from tasks.training.trainers import lora_config
 
     model, t = models.load_base(tiny.world() / "base", tiny.params().compute)
-    ids = torch.tensor([models.encode_chat(t, CHAT)])
+    ids = torch.tensor([tokens.encode_chat(t, CHAT)])
     with torch.inference_mode():
         before = model(input_ids=ids).logits
         peft = get_peft_model(model, lora_config(tiny.params().sft.lora, "CAUSAL_LM")).eval()
@@ -162,4 +162,4 @@ def test_cuda_without_a_gpu_is_an_error():
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(ModelError, match="no usable GPU"):
-        models.device_of(tiny.params().compute.model_copy(update={"device": "cuda"}))
+        hardware.device_of(tiny.params().compute.model_copy(update={"device": "cuda"}))

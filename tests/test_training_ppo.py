@@ -13,7 +13,8 @@ from tasks.files import read_jsonl, sha256_tree
 from tasks.training import checkpoints, ppo
 from tasks.training.alignment import Task
 from tasks.training.backbone import POLICY, REWARD, Judge, body_of, logps_of, using
-from tasks.training.models import load_policy, set_up
+from tasks.training.hardware import set_up
+from tasks.training.models import load_policy
 from tasks.training.rewards import load_reward, score
 from tasks.training.rows import encode_pairs
 from tasks.training.watch import Watch

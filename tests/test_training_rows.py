@@ -10,7 +10,7 @@ import training_fixtures as tiny
 from tasks.errors import DataError
 from tasks.files import write_jsonl
 from tasks.training import rows
-from tasks.training.models import load_tokenizer
+from tasks.training.tokens import load_tokenizer
 
 
 @pytest.fixture(scope="module")

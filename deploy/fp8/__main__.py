@@ -89,8 +89,10 @@ def look(merged: Path, dataset: Path, folder: Path, work: Path, params: Params) 
     from deploy.interop.inside import logits, read
     from tasks.evaluation.fidelity import along, measure, references
     from tasks.quantize import held_out
-    from tasks.training.models import encode_chat, load_base, set_up
+    from tasks.training.hardware import set_up
+    from tasks.training.models import load_base
     from tasks.training.rows import read_rows
+    from tasks.training.tokens import encode_chat
 
     cfg = params.quantize
     set_up(params.compute)

@@ -85,7 +85,9 @@ def refuse_other(model: Path) -> None:
 def _rows(model: Path, params: Params, work: Path) -> tuple[list[Row], dict[str, str]]:
     import transformers
 
-    from tasks.training.models import encode_chat, load_tokenizer, quiet, set_up
+    from tasks.training.hardware import set_up
+    from tasks.training.models import quiet
+    from tasks.training.tokens import encode_chat, load_tokenizer
 
     set_up(params.compute)
     quiet()

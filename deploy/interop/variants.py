@@ -85,7 +85,9 @@ def drawn(tokens_of: Path, theta: float, quantize: Quantize, compute: Compute, w
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from tasks.quantize import complete_folder, read_log, run_gptq
-    from tasks.training.models import encode_chat, load_tokenizer, save_model, set_up
+    from tasks.training.hardware import set_up
+    from tasks.training.models import save_model
+    from tasks.training.tokens import encode_chat, load_tokenizer
 
     set_up(compute, seed=0)
     tokenizer = load_tokenizer(tokens_of)

@@ -11,8 +11,8 @@ from tasks.evaluation.divergence import Divergence, Spoken, compare, perplexity
 from tasks.reports import Report, Share
 from tasks.stats import DIGITS, Mean, ratio, share
 from tasks.training.generate import Generated, generate
-from tasks.training.models import encode_chat
 from tasks.training.rows import encode_answer
+from tasks.training.tokens import encode_chat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -43,7 +43,8 @@ def load_model(folder: Path, compute: Compute) -> tuple[PreTrainedModel, PreTrai
         from tasks.training.quantized import load_quantized
 
         return load_quantized(folder, compute)
-    from tasks.training.models import answering, load_base
+    from tasks.training.hardware import answering
+    from tasks.training.models import load_base
 
     model, tokenizer = load_base(folder, compute)
     return answering(model, compute), tokenizer
@@ -102,7 +103,7 @@ def stream(
     before each token and may raise. Whoever shows the pieces shows `Answer.text`: they are its parts.
     """
     from tasks.rag import stream as tokens
-    from tasks.training.models import encode_chat
+    from tasks.training.tokens import encode_chat
 
     prompt, shown, notes = _fit(tokenizer, question, hits, headings, _room(model, max_new_tokens), templates)
     if not shown:
@@ -153,7 +154,7 @@ def _fit(
     tokenizer: Any, question: str, hits: Sequence[Hit], headings: str, room: int | None, templates: Mapping[str, Template]
 ) -> tuple[str, tuple[Hit, ...], tuple[str, ...]]:
     """And what is left of each passage."""
-    from tasks.training.models import encode_chat
+    from tasks.training.tokens import encode_chat
 
     language = language_of(question)
     shown, passages = tuple(hits), [hit.chunk.note(headings) for hit in hits]

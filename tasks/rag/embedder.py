@@ -83,7 +83,7 @@ def load_embedder(cfg: Embed, starter: Path, compute: Compute) -> Embedder:
 def local_embedder(folder: Path, cfg: Embed, compute: Compute) -> Embedder:
     """The model of a folder, as section embed wants it."""
     from tasks.rag.embedders.local import LocalEmbedder
-    from tasks.training.models import device_of
+    from tasks.training.hardware import device_of
 
     return LocalEmbedder(
         folder,

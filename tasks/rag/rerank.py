@@ -65,7 +65,7 @@ def load_reranker(cfg: Answers, compute: Compute) -> CrossEncoder | None:
     """The model that `answers.reranker` names; None where it is null."""
     if cfg.reranker is None:
         return None
-    from tasks.training.models import device_of
+    from tasks.training.hardware import device_of
 
     folder = pinned(cfg.reranker, cfg.reranker_revision, "answers.reranker", "null")
     return CrossEncoder(folder, cfg.reranker, str(device_of(compute)))

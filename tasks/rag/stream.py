@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import ModelError
 from tasks.training.generate import Generated
-from tasks.training.models import Message, encode_chat
+from tasks.training.tokens import Message, encode_chat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -54,7 +54,7 @@ def load(root: Path, params: Params, release: str | None = None) -> LoadedReleas
     """The named release, or the live one, ready to answer. GateError when nothing is live or the name is unknown;
     StoreError, ModelError, DataError when a part is missing or broken."""
     from tasks.rag.answer import load_model
-    from tasks.training.models import set_up
+    from tasks.training.hardware import set_up
 
     wanted = release or records.live(root)
     if wanted is None:

@@ -18,7 +18,7 @@ from tasks.progress import log
 from tasks.spread import Job
 from tasks.spread.starting import check_installed, joined, own, said
 from tasks.spread.worker import Files, Worker, pack, stack
-from tasks.training.models import device_of
+from tasks.training.hardware import device_of
 
 AGAIN = 3  # times that a dead worker is started again, and that a batch is done again
 LOOK = 20.0  # seconds without a result after which we look whether the workers' machines are still there

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tasks.training import trainers
 from tasks.training.alignment import Outcome, Task, watched
-from tasks.training.models import autocast
+from tasks.training.hardware import autocast
 from tasks.training.rows import schedule
 from tasks.training.scoring import answer_logprobs
 

@@ -18,7 +18,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 from tasks.errors import ModelError, ParamsError
-from tasks.training.models import Message, encode_chat
+from tasks.training.tokens import Message, encode_chat
 
 if TYPE_CHECKING:
     import torch

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from tasks.params import Online
 from tasks.training import trainers
 from tasks.training.alignment import Outcome, Task, watched
-from tasks.training.models import Message, encode_chat
 from tasks.training.rows import one_a_prompt, schedule
+from tasks.training.tokens import Message, encode_chat
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -25,10 +25,11 @@ from tasks.training import checkpoints
 from tasks.training.alignment import Outcome, Task
 from tasks.training.backbone import POLICY, answer_mask, body_of, logps_of, using
 from tasks.training.generate import Sampling, answer_all, cut, pad_left
-from tasks.training.models import autocast, encode_chat
+from tasks.training.hardware import autocast
 from tasks.training.ppo_learner import VALUE, Learner, begin, load, rate, save
 from tasks.training.ppo_terms import advantages_of, masked_mean, policy_loss, token_rewards, value_loss, whiten
 from tasks.training.scoring import pad_right
+from tasks.training.tokens import encode_chat
 
 if TYPE_CHECKING:
     import torch

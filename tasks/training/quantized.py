@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 from tasks.errors import ModelError
 from tasks.files import read_json
 from tasks.params import Compute
-from tasks.training.models import device_of, dtype_of, load_tokenizer, quiet
+from tasks.training.hardware import device_of, dtype_of
+from tasks.training.models import quiet
+from tasks.training.tokens import load_tokenizer
 
 if TYPE_CHECKING:
     import torch

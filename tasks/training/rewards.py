@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from tasks.errors import ModelError
 from tasks.files import read_json
 from tasks.params import Compute
-from tasks.training.models import Message, encode_chat, load_policy, with_adapter
+from tasks.training.models import load_policy, with_adapter
 from tasks.training.rows import encode_answer
 from tasks.training.scoring import pad_right
+from tasks.training.tokens import Message, encode_chat
 
 if TYPE_CHECKING:
     import torch

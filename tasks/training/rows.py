@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import DataError
 from tasks.files import read_jsonl
-from tasks.training.models import Message, encode_chat, encode_response
+from tasks.training.tokens import Message, encode_chat, encode_response
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -17,7 +17,8 @@ from tasks.files import read_json, write_json, write_jsonl
 from tasks.params import Compute, Lora, Steps
 from tasks.progress import log
 from tasks.training import checkpoints, launch
-from tasks.training.models import WEIGHTS, device_of
+from tasks.training.hardware import device_of
+from tasks.training.models import WEIGHTS
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.errors import ModelError
 from tasks.files import sha256_file
 from tasks.rag.chunks import sha256_lines
-from tasks.training.models import lower
+from tasks.training.hardware import lower
 
 if TYPE_CHECKING:
     import numpy as np
