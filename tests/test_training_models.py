@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import training_fixtures as tiny
@@ -163,3 +166,23 @@ def test_cuda_without_a_gpu_is_an_error():
         pytest.skip("this machine has a GPU")
     with pytest.raises(ModelError, match="no usable GPU"):
         hardware.device_of(tiny.params().compute.model_copy(update={"device": "cuda"}))
+
+
+def test_a_training_does_not_import_the_quantizer(tmp_path):
+    """PEFT asks whether a layer is GPTQModel's; stage sft, base to measured adapter, must not load that to answer."""
+    code = """
+import sys
+sys.path[:0] = sys.argv[4:]
+from tasks import environment
+environment.apply()
+from pathlib import Path
+import training_fixtures as tiny
+out, data, base = map(Path, sys.argv[1:4])
+tiny.world = lambda: out
+tiny.run_stage("sft", out / "sft", base=base, dataset=data)
+print(sys.modules.get("gptqmodel"))
+"""
+    told, here = tiny.inputs("sft"), Path(__file__).parent
+    command = [sys.executable, "-c", code, tmp_path, told["dataset"], told["base"], here, here.parent]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "None\n", done.stdout + done.stderr[-2000:]

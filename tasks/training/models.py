@@ -5,6 +5,7 @@ Everything is loaded and merged in fp32: bf16 sums lose low bits of an adapter's
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,11 +89,24 @@ def with_adapter(model: PreTrainedModel, adapter: Path) -> Any:
 
     if not (adapter / "adapter_config.json").is_file():
         raise ModelError(str(adapter), "holds no adapter", "run the stage that writes it: dvc repro")
+    dense_only()
     try:
         return PeftModel.from_pretrained(model, adapter, is_trainable=False).eval()
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelError(str(adapter), f"does not fit the model below it ({str(error).splitlines()[0]})",
                          "run the stage that writes it again: dvc repro") from error
+
+
+def dense_only() -> None:
+    """Tell PEFT that no layer here is GPTQModel's. To find out it would import that: 2.6 CPU-seconds, 200 MB and a banner."""
+    from peft.import_utils import is_gptqmodel_available  # which keeps its first answer
+
+    if "gptqmodel" not in sys.modules:
+        sys.modules["gptqmodel"] = None  # type: ignore[assignment]  # to importlib: there is none
+        try:
+            is_gptqmodel_available()
+        finally:
+            del sys.modules["gptqmodel"]
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.errors import ModelError
+from tasks.training.models import dense_only
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,6 +32,7 @@ class Shelf:
 
         if name in self.stacks or not adapters:
             raise ModelError(name, "is on the shelf already" if adapters else "has no adapter", "give each its own name")
+        dense_only()
         stack = [f"{len(self.stacks)}_{place}" for place in range(len(adapters))]  # PEFT's names may hold no dot
         for own, adapter in zip(stack, adapters, strict=True):
             if not (adapter / "adapter_config.json").is_file():

@@ -18,7 +18,7 @@ from tasks.params import Compute, Lora, Steps
 from tasks.progress import log
 from tasks.training import checkpoints, launch
 from tasks.training.hardware import device_of
-from tasks.training.models import WEIGHTS
+from tasks.training.models import WEIGHTS, dense_only
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -63,7 +63,7 @@ def lora_config(lora: Lora | None, task: str) -> LoraConfig | None:
 
     if lora is None:
         return None
-
+    dense_only()
     targets = lora.targets if isinstance(lora.targets, str) else sorted(lora.targets)
     return LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets,
                       task_type=task, modules_to_save=["score"] if task == "SEQ_CLS" else None)
