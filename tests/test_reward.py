@@ -77,6 +77,7 @@ def test_the_score_by_hand():
     compute = tiny.params().compute
     policy, tokenizer = load_policy(tiny.world() / "base", [tiny.trained("sft")], compute)
     model = score_model(policy, tokenizer).eval()
+    assert model.model is policy.model  # no second copy of a model that may fill the memory
     (row,) = tiny.preference_rows(1)
     encoded = encode_answer(tokenizer, "x", row["messages"], row["chosen"])
     ((total, count),) = answer_logprobs(policy, [encoded], tokenizer.pad_token_id, 1)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def score_model(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A sequence classifier with one output whose body has the policy's weights.
+    """A sequence classifier with one output on the policy's own body, which it takes: an adapter on it is on the policy too.
 
     Its head starts as the mean log-probability of an answer's token: what the policy would rather say scores higher.
     """
@@ -41,9 +41,10 @@ def score_model(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
 
     config = copy.deepcopy(policy.config)
     config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id  # the last token that is not pad is scored
-    model = AutoModelForSequenceClassification.from_config(config, dtype=policy.dtype,
-                                                           attn_implementation=policy.config._attn_implementation)
-    getattr(model, model.base_model_prefix).load_state_dict(getattr(policy, policy.base_model_prefix).state_dict())
+    with torch.device("meta"):  # a frame without weights: its body is the policy's, which would not fit twice
+        model = AutoModelForSequenceClassification.from_config(config, dtype=policy.dtype,
+                                                               attn_implementation=policy.config._attn_implementation)
+    setattr(model, model.base_model_prefix, getattr(policy, policy.base_model_prefix))
     words = policy.get_output_embeddings().weight.detach().clone()  # (V, H), frozen
     model.score = torch.nn.Linear(words.shape[1] + 2, 1, bias=False)
     with torch.no_grad():
