@@ -4,16 +4,17 @@
     python -m benchmarks.lora           LoRA on all linear layers, on q and v alone, and all weights
     python -m benchmarks.lora --runs q-v:0.0005 whole:0.00002 --cases 200
 
-A run is WHAT:PEAK LEARNING RATE. Each is stage sft as `dvc repro` starts it, on the same rows in the same order for the same
-steps; it is judged on held-out notes that no training row holds, greedily, by the rules of stage evaluate. Differences are
-paired (the same cases) and with the first run. An adapter's parameters are held to Σ r·(d + k) over the layers that have one
-(Hu et al. 2021, § 4.2).
+A run is WHAT:PEAK LEARNING RATE, or base: what the model says before. Each is stage sft as `dvc repro` starts it, on the same
+rows in the same order for the same steps; it is judged on held-out notes that no training row holds, greedily, by the rules of
+stage evaluate. Differences are paired (the same cases) and with the first run. An adapter's parameters are held to
+Σ r·(d + k) over the layers that have one (Hu et al. 2021, § 4.2).
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ from tasks import environment
 TARGETS: dict[str, Any] = {"all-linear": "all-linear", "q-v": ["q_proj", "v_proj"], "whole": None}
 COLUMNS = ("what is trained, learning rate", "parameters", "peak, GB", "CPU-s", "MB written", "held-out loss", "right, %",
            "preferred, %", "abstains, %", "over, %", "right and preferred, less the first")  # fmt: skip
-RUNS = ("all-linear:0.0005", "q-v:0.0005", "whole:0.00005")
+RUNS = ("base", "all-linear:0.0005", "q-v:0.0005", "whole:0.00005")
 
 
 def settings(preset: str | None) -> dict[str, Any]:
@@ -107,9 +108,11 @@ def measure(given: argparse.Namespace, folder: Path) -> Iterator[str]:
     stages.run(folder, "prepare", told, data=ROOT / "examples", validation=folder / "validate.json")
     stages.run(folder, "base", told, starter=ROOT / "starter/base", templates=ROOT / "tasks/templates")
     count = parameters(folder / "base")
-    yield line("base", count, None, judged(folder), [])
     first: list[dict[str, Any]] = []
     for run in given.runs:
+        if run == "base":
+            yield line(run, count, None, judged(folder), [])
+            continue
         what, rate = run.rsplit(":", 1)
         lora = TARGETS[what] and {**told["sft"]["lora"], "targets": TARGETS[what]}
         cfg = {**told, "sft": {**told["sft"], "lora": lora, "learning_rate": float(rate)}}
@@ -131,8 +134,8 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=200, metavar="N", help="of each of two held-out sets (default: %(default)s)")
     given = parser.parse_args()
     for run in given.runs:
-        if run.rsplit(":", 1)[0] not in TARGETS:
-            parser.error(f"{run}: is none of {', '.join(TARGETS)}, with a learning rate behind a colon")
+        if run != "base" and not re.fullmatch(rf"({'|'.join(TARGETS)}):[0-9.e-]+", run):
+            parser.error(f"{run}: is neither base nor one of {', '.join(TARGETS)} with a learning rate behind a colon")
     environment.apply()
     print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|", flush=True)
     with tempfile.TemporaryDirectory(prefix="lora-") as name:
