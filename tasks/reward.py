@@ -130,7 +130,7 @@ def make_trainer(cfg: Reward, compute: Compute, seed: Seed, policy: PreTrainedMo
                         center_rewards_coefficient=cfg.center or None, disable_dropout=cfg.lora.dropout == 0)
     return RewardTrainer(model=score_model(policy, tokenizer), args=args, processing_class=tokenizer,
                          train_dataset=training_set(pairs, cfg, seed.value),
-                         peft_config=trainers.lora_config(cfg.lora, "SEQ_CLS"))
+                         peft_config=trainers.lora_config(cfg.lora, "SEQ_CLS", policy))
 
 
 def training_set(pairs: Sequence[Pair], cfg: Reward, seed: int) -> Dataset:

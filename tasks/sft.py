@@ -82,7 +82,7 @@ def make_trainer(cfg: Sft, compute: Compute, seed: Seed, model: PreTrainedModel,
                      packing=cfg.packing, packing_strategy="bfd", shuffle_dataset=False)
     return SFTTrainer(model=model, args=args, processing_class=tokenizer,
                       train_dataset=training_set(rows, cfg, seed.value),
-                      peft_config=trainers.lora_config(cfg.lora, "CAUSAL_LM"))
+                      peft_config=trainers.lora_config(cfg.lora, "CAUSAL_LM", model))
 
 
 def _encoded(tokenizer: PreTrainedTokenizerBase, path: Path, cfg: Sft) -> tuple[list[Encoded], list[str]]:

@@ -138,8 +138,25 @@ def test_a_fresh_adapter_changes_nothing():
     ids = torch.tensor([tokens.encode_chat(t, CHAT)])
     with torch.inference_mode():
         before = model(input_ids=ids).logits
-        peft = get_peft_model(model, lora_config(tiny.params().sft.lora, "CAUSAL_LM")).eval()
+        peft = get_peft_model(model, lora_config(tiny.params().sft.lora, "CAUSAL_LM", model)).eval()
         assert torch.equal(peft(input_ids=ids).logits, before)
+
+
+@pytest.mark.parametrize(("targets", "missing"), [(["q_proj", "qkv"], "qkv"), (["attn.v_proj", "q_pro"], "attn.v_proj, q_pro"),
+                                                  (["self_attn.q_proj", "v_proj"], None)])  # fmt: skip
+def test_an_adapter_goes_where_it_is_told_to_or_nowhere(targets, missing):
+    """Of several targets PEFT passes over one that no module is called by; here it is named, with those that there are."""
+    from tasks.training.trainers import lora_config
+
+    model, _ = models.load_base(tiny.world() / "base", tiny.params().compute)
+    lora = tiny.params().sft.lora.model_copy(update={"targets": targets})
+    if missing is None:
+        assert lora_config(lora, "CAUSAL_LM", model).target_modules == set(targets)
+        return
+    with pytest.raises(ModelError) as refused:
+        lora_config(lora, "CAUSAL_LM", model)
+    assert str(refused.value) == f"lora.targets: the model has no {missing}; take all-linear, or some of " \
+                                 "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
 
 
 def test_load_policy_adds_the_scaled_product_by_hand():

@@ -35,7 +35,7 @@ def make_trainer(task: Task) -> DPOTrainer:
                      loss_type=list(own.losses), loss_weights=list(own.losses.values()), label_smoothing=own.flipped,
                      max_length=cfg.max_length, disable_dropout=cfg.lora.dropout == 0)
     trainer = DPOTrainer(model=task.policy, args=args, processing_class=task.tokenizer,
-                         train_dataset=training_set(task), peft_config=trainers.lora_config(cfg.lora, "CAUSAL_LM"))
+                         train_dataset=training_set(task), peft_config=trainers.lora_config(cfg.lora, "CAUSAL_LM", task.policy))
     trainer.precompute_ref_logps = True  # the loss reads them from the columns ref_*_logps
     return trainer
 

@@ -41,7 +41,7 @@ def online(task: Task, own: Online, kind: type, config: type) -> Outcome:
                   disable_dropout=cfg.lora.dropout == 0)
     trainer = kind(model=task.policy, reward_funcs=scorer(task, own, lambda: trainer.model), args=args,
                    processing_class=task.tokenizer, train_dataset=training_set(task, own),
-                   peft_config=trainers.lora_config(cfg.lora, "CAUSAL_LM"))
+                   peft_config=trainers.lora_config(cfg.lora, "CAUSAL_LM", task.policy))
     return watched(trainer, task, 1)
 
 

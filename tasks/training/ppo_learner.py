@@ -42,10 +42,10 @@ def begin(task: Task) -> Learner:
     import torch
     from peft import get_peft_model
 
-    cfg, lora = task.cfg.ppo, trainers.lora_config(task.cfg.lora, "CAUSAL_LM")
+    cfg, lora = task.cfg.ppo, [trainers.lora_config(task.cfg.lora, "CAUSAL_LM", task.policy) for _ in (POLICY, VALUE)]
     torch.manual_seed(task.seed)
-    model = get_peft_model(task.policy, lora, adapter_name=POLICY)
-    model.add_adapter(VALUE, trainers.lora_config(task.cfg.lora, "CAUSAL_LM"))
+    model = get_peft_model(task.policy, lora[0], adapter_name=POLICY)
+    model.add_adapter(VALUE, lora[1])
     model.set_adapter(POLICY)
     head = torch.nn.Linear(model.config.get_text_config().hidden_size, 1).to(model.device)
     torch.nn.init.zeros_(head.weight)

@@ -22,6 +22,7 @@ from tasks.training.models import WEIGHTS, dense_only
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
+    from torch import nn
     from transformers import PreTrainedModel, TrainerCallback
 
 # Seconds and memory differ from run to run; token counts restart when a killed run resumes.
@@ -57,16 +58,30 @@ def fused(compute: Compute) -> bool:
     return compute.reproducible == "any-x86"
 
 
-def lora_config(lora: Lora | None, task: str) -> LoraConfig | None:
+def lora_config(lora: Lora | None, task: str, model: nn.Module) -> LoraConfig | None:
     """A PEFT adapter of `task` CAUSAL_LM or SEQ_CLS; the latter keeps its whole score head beside it. None: all weights."""
     from peft import LoraConfig
 
     if lora is None:
         return None
+    check_targets(lora, model)
     dense_only()
     targets = lora.targets if isinstance(lora.targets, str) else sorted(lora.targets)
     return LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets,
                       task_type=task, modules_to_save=["score"] if task == "SEQ_CLS" else None)
+
+
+def check_targets(lora: Lora, model: nn.Module) -> None:
+    """ModelError where a target is no module of the model: of several, PEFT would pass over one that is misspelt."""
+    kinds = ("Linear", "Conv1D", "Embedding")
+    layers = {name: module for name, module in model.named_modules() if type(module).__name__ in kinds}
+    named = [] if isinstance(lora.targets, str) else lora.targets
+    unknown = [target for target in named if not any(f".{name}".endswith(f".{target}") for name in layers)]
+    if unknown:
+        ends = (model.get_input_embeddings(), model.get_output_embeddings())
+        inner = {name.rpartition(".")[2] for name, module in layers.items() if module not in ends}
+        raise ModelError("lora.targets", f"the model has no {', '.join(unknown)}",
+                         f"take all-linear, or some of {', '.join(sorted(inner))}")
 
 
 def untrained(model: PreTrainedModel, lora: Lora, task: str, seed: int) -> PeftModel:
@@ -75,7 +90,7 @@ def untrained(model: PreTrainedModel, lora: Lora, task: str, seed: int) -> PeftM
     from peft import get_peft_model
 
     torch.manual_seed(seed)  # A is drawn: the same bytes again
-    return get_peft_model(model, lora_config(lora, task))
+    return get_peft_model(model, lora_config(lora, task, model))
 
 
 def train(trainer: Any, work: Path, processes: int, look: checkpoints.Look | None = None) -> None:
