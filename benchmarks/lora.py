@@ -30,7 +30,7 @@ from tasks import environment
 TARGETS: dict[str, Any] = {"all-linear": "all-linear", "q-v": ["q_proj", "v_proj"], "whole": None}
 COLUMNS = ("what is trained, learning rate", "parameters", "peak, GB", "CPU-s", "MB written", "held-out loss", "right, %",
            "preferred, %", "abstains, %", "over, %", "right and preferred, less the first")  # fmt: skip
-RUNS = ("base", "all-linear:0.0005", "q-v:0.0005", "whole:0.00005")
+RUNS = ("base", "all-linear:0.001", "q-v:0.002", "whole:0.0001")
 
 
 def settings(preset: str | None) -> dict[str, Any]:
