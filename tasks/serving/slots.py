@@ -75,15 +75,15 @@ class Slots:
                 loop.call_soon_threadsafe(queue.put_nowait, item)
 
         def begin(work: Callable[[], Iterator[Item]]) -> None:
+            last = None
             try:
                 for item in work():
                     tell(item)
-                tell(None)
             except BaseException as error:
-                tell(error)
-            finally:
-                with contextlib.suppress(RuntimeError):
-                    loop.call_soon_threadsafe(self._end, ticket)
+                last = error
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._end, ticket)  # before its end is heard of: who asks again then finds it free
+            tell(last)
 
         self._running.add(ticket)
         self._pool.submit(begin, work)
