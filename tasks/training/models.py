@@ -5,7 +5,9 @@ Everything is loaded and merged in fp32: bf16 sums lose low bits of an adapter's
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,13 +138,12 @@ def _plain_config(path: Path) -> None:
 
 def quiet() -> None:
     """Loading reports, progress bars and notices of the libraries off: a stage says in its own words what it does."""
-    import warnings
-
     import datasets
-    from transformers.utils import logging
+    from transformers.utils import logging as notices
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torchao, which transformers imports, is behind torch
+    notices.set_verbosity_error()
+    notices.disable_progress_bar()
     datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\.")
 
