@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -175,6 +176,14 @@ def test_no_room_for_an_answer(tmp_path):
     task = a_task(tmp_path)
     with pytest.raises(DataError, match="no prompt leaves room for an answer of 12 tokens"):
         ppo.prompts_of(Task(**vars(task) | {"cfg": task.cfg.model_copy(update={"max_length": 20})}))
+
+
+@pytest.mark.parametrize("method", ["ppo", "rloo", "grpo", "dpo"])
+def test_a_training_in_bf16(tmp_path, method):
+    """Products in bf16, weights in fp32: each method goes through, with values, scores and losses that are numbers."""
+    report = tiny.run_stage("align", tmp_path / "out", {"method": method, "precision": "bf16"}, **tiny.inputs("align"))
+    assert report.steps and report.stopped is None
+    assert all(math.isfinite(value) for point in read_jsonl(tmp_path / "out/curve.jsonl") for value in point.values())
 
 
 @pytest.mark.parametrize("method", ["ppo", "rloo"])

@@ -94,7 +94,9 @@ class Judge:
                 said, _ = pad_right([[0] * len(prompts[i]) + [1] * len(answers[i]) for i in chosen], 0)
                 ids, mask, said = (t.to(model.device) for t in (ids, mask, said))
                 hidden = body_of(model)(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-                found = features(hidden, words, ids, mask, said) @ self.head.to(hidden.device, torch.float32).T  # (B, 1)
+                known = features(hidden, words, ids, mask, said).float()
+                with torch.autocast(hidden.device.type, enabled=False):  # rewards differ in digits that bf16 does not have
+                    found = known @ self.head.to(hidden.device, torch.float32).T  # (B, 1)
                 rewards += found[:, 0].tolist()
         return in_order(batches, rewards)
 

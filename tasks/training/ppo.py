@@ -190,7 +190,8 @@ def values_of(model: Any, head: torch.nn.Linear, prompts: Sequence[Sequence[int]
         hidden = body_of(model)(
             input_ids=states, attention_mask=torch.cat([mask, real], 1), past_key_values=cache, use_cache=True,
             position_ids=mask.sum(1)[:, None] + torch.arange(width, device=model.device)).last_hidden_state
-    values = head(hidden.float())[:, :, 0]  # (B, T), flush left
+    with torch.autocast(hidden.device.type, enabled=False):  # values differ in digits that bf16 does not have
+        values = head(hidden.float())[:, :, 0]  # (B, T), flush left
     shift = torch.arange(width, device=model.device) - (width - real.sum(1))[:, None]
     return values.gather(1, shift.clamp(min=0)) * (shift >= 0)
 
