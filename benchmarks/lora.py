@@ -13,7 +13,6 @@ stage evaluate. Differences are paired (the same cases) and with the first run. 
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import sys
 import tempfile
@@ -41,17 +40,6 @@ def settings(preset: str | None) -> dict[str, Any]:
     if preset:
         list(lay_over(told, yaml.safe_load((ROOT / f"presets/{preset}.yaml").read_text(encoding="utf-8")), ()))
     return told
-
-
-def parameters(base: Path) -> int:
-    """Of a saved model; tied ones count once."""
-    from safetensors import safe_open
-
-    count = 0
-    for path in base.glob("*.safetensors"):
-        with safe_open(path, "numpy") as stored:
-            count += sum(math.prod(stored.get_slice(name).get_shape()) for name in stored.keys())  # noqa: SIM118
-    return count
 
 
 def promised(base: Path, rank: int, targets: Any) -> int:
@@ -106,8 +94,8 @@ def measure(given: argparse.Namespace, folder: Path) -> Iterator[str]:
     told["prepare"]["max_cases"] = given.cases
     stages.run(folder, "validate", told, data=ROOT / "examples")
     stages.run(folder, "prepare", told, data=ROOT / "examples", validation=folder / "validate.json")
-    stages.run(folder, "base", told, starter=ROOT / "starter/base", templates=ROOT / "tasks/templates")
-    count = parameters(folder / "base")
+    base = stages.run(folder, "base", told, starter=ROOT / "starter/base", templates=ROOT / "tasks/templates")
+    count = base.report["parameters"]
     first: list[dict[str, Any]] = []
     for run in given.runs:
         if run == "base":

@@ -23,18 +23,18 @@ STACK = ("sft", "align")  # stages whose outputs an assistant is, in the order i
 def listing(root: Path) -> list[str]:
     """One line a release, the last first."""
     rows = [("release", "base", "alignment", "rank", "MB", "in the cache")]
-    for record in records.records(root):
-        made, told = record["manifest"].get("made_from", {}), record["manifest"].get("params", {})
-        if not set(STACK) <= made.keys():
-            continue  # made before releases named their adapters
-        outs = {stage: record["dvc"]["outs"].get(made[stage]["path"]) for stage in STACK}
-        there = all(outs.values()) and not records.not_in_cache(root, outs)
+    named = [record for record in records.records(root) if set(STACK) <= record["manifest"].get("made_from", {}).keys()]
+    if not named:  # none at all, or all made before releases named their adapters
+        return ["no release yet"]
+    hashes = [[record["dvc"]["outs"].get(record["manifest"]["made_from"][stage]["path"]) for stage in STACK] for record in named]
+    gone = records.not_in_cache(root, {md5: md5 for stack in hashes for md5 in stack})
+    for record, stack in zip(named, hashes, strict=True):
+        made, told = record["manifest"]["made_from"], record["manifest"].get("params", {})
+        there = all(md5 and md5 not in gone for md5 in stack)
         ranks = "+".join(str(lora["r"]) if (lora := told.get(stage, {}).get("lora")) else "whole" for stage in STACK)
         method, size = record["metrics"].get("align", {}).get("method", "?"), sum(made[stage]["bytes"] for stage in STACK)
         rows.append((record["release"], made["base"]["sha256"][:8], str(method), ranks, f"{size / 1e6:.1f}",
                      "yes" if there else "no: dvc fetch"))
-    if len(rows) == 1:
-        return ["no release yet"]
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tasks import stored
 from tasks.errors import DataError, GateError
 from tasks.files import read_json, sha256_file, sha256_tree, size
 
@@ -131,10 +132,8 @@ def outdated(root: Path, stage: str) -> list[str]:
 
 def not_in_cache(root: Path, md5: Mapping[str, str | None]) -> list[str]:
     """Of path → DVC's hash, the paths whose bytes are not in DVC's cache; one without a hash cannot be looked for."""
-    from dvc.repo import Repo
-
-    with Repo(str(root)) as repo:
-        return [path for path, value in md5.items() if value and not repo.cache.local.exists(value)]
+    with stored.opened(root) as store:
+        return [path for path, value in md5.items() if value and not store.exists(value)]
 
 
 def missing_parts(root: Path, release: Mapping[str, Any]) -> list[str]:
